@@ -1,0 +1,56 @@
+# The targets people use; `make help` lists them. Every target that needs Python makes .venv first.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+# Nothing of this project phones home, whatever the libraries' defaults are.
+export DO_NOT_TRACK := 1
+export FEAST_USAGE := False
+export MLFLOW_DISABLE_TELEMETRY := true
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test up check format bench lock clean
+
+help: ## List the targets
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## Make .venv with the locked dependencies
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 12) else f"daima needs Python 3.11 or 3.12, found {sys.version.split()[0]}; run: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)")'
+	@echo "Installing the locked dependencies into $(VENV) (about two minutes) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+demo: $(STAMP) ## The main job, end to end: events in, predictions out
+	@$(BIN)/daima demo
+
+test: $(STAMP) ## Every test, in parallel
+	@$(BIN)/pytest -n auto --dist loadgroup
+
+up: $(STAMP) ## The local stack with live simulated traffic, until Ctrl-C
+	@$(BIN)/daima up
+
+check: $(STAMP) ## ruff, mypy --strict, import-linter
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(STAMP) ## Format and fix what ruff can
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+bench: $(STAMP) ## The benchmarks; each prints one JSON object as its last line
+	@for name in simulator replay; do \
+	  echo "== tests.benchmarks.$$name"; $(BIN)/python -m tests.benchmarks.$$name --json || exit 1; done
+
+lock: ## Resolve pyproject.toml into requirements.lock (needs uv on the PATH)
+	@echo "# Locked dependencies of daima (Python 3.11 and 3.12, Linux and macOS); \`make lock\` writes this file anew." > requirements.new
+	@uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet \
+	  --python-version 3.11 --extra dev pyproject.toml >> requirements.new
+	@mv requirements.new requirements.lock
+
+clean: ## Remove .venv, caches and the local data
+	rm -rf $(VENV) .daima .ruff_cache .mypy_cache .pytest_cache .hypothesis build dist

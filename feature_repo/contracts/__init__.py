@@ -1,0 +1,1 @@
+"""What every room agrees on: events, money, features, model inputs, settings and errors."""

@@ -1,0 +1,1 @@
+"""How features lie in the stores."""

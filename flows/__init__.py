@@ -1,0 +1,1 @@
+"""When things run: Prefect flows without logic of their own."""

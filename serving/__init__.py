@@ -1,0 +1,1 @@
+"""Answers: the online reader, the loaded models, the prediction API."""

@@ -1,0 +1,1 @@
+"""From the offline store to registered model versions."""
