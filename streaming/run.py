@@ -1,0 +1,168 @@
+"""Runs the dataflow over a file log or over the live log."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import FrameType
+
+import redis
+from bytewax.testing import run_main
+
+from feature_repo.contracts.errors import StoreUnavailableError
+from feature_repo.contracts.settings import Settings
+from streaming.dataflow import build_dataflow
+from streaming.lateness import LatenessGate
+from streaming.log.files import FileLogReader
+from streaming.log.frames import LogReader
+from streaming.log.valkey_streams import ValkeyLogReader
+from streaming.mapping.dead_letters import DeadLetters
+from streaming.sinks.offline import OfflineSink, OfflineWriter
+from streaming.sinks.online import OnlineSink
+from streaming.source import LogSource
+
+# The larger a frame, the more updates of one customer become one write to the online store.
+FRAME_ROWS = 65_536
+LIVE_FLUSH = timedelta(seconds=20)
+
+
+@dataclass
+class StreamReport:
+    """What a run of the dataflow did.
+
+    Attributes:
+        events: events let into the dataflow.
+        rows_online: rows written to the online store (a customer's updates within a frame are
+            one row).
+        dead_letters: events set aside by the dataflow.
+        seconds: wall-clock time.
+    """
+
+    events: int = 0
+    rows_online: int = 0
+    dead_letters: int = 0
+    seconds: float = 0.0
+
+    @property
+    def events_per_s(self) -> float:
+        """Events a second over the whole run."""
+        return self.events / self.seconds if self.seconds else 0.0
+
+
+def connect(settings: Settings) -> redis.Redis[bytes]:
+    """A client of the online store named by the settings (Feast's connection string)."""
+    address, *options = settings.redis.split(",")
+    host, _, port = address.partition(":")
+    extra = dict(option.partition("=")[::2] for option in options)
+    return redis.Redis(
+        host=host,
+        port=int(port),
+        db=int(extra.get("db", 0)),
+        username=extra.get("username"),
+        password=extra.get("password"),
+        ssl=extra.get("ssl", "false").lower() == "true",
+    )
+
+
+def check_store(settings: Settings) -> None:
+    """Raise StoreUnavailableError unless the online store answers."""
+    try:
+        connect(settings).ping()
+    except redis.RedisError as error:
+        raise StoreUnavailableError(
+            "online store",
+            settings.redis_address,
+            "a Valkey or Redis server",
+            "start one (make up), or set DAIMA_REDIS",
+        ) from error
+
+
+def run_file(
+    events: Path,
+    settings: Settings,
+    *,
+    progress: Callable[[int], None] = lambda events: None,
+    frame_rows: int = FRAME_ROWS,
+) -> StreamReport:
+    """Stream a file log (`daima replay` and `daima simulate` write them) into both stores.
+
+    Args:
+        events: Parquet of `EVENT_SCHEMA`, sorted by event time.
+        progress: called with the number of events just let in.
+
+    Raises:
+        InputError: the file is not an event file.
+        StoreUnavailableError: the online store did not come back.
+    """
+    FileLogReader(events).close()  # a clear error here, not a panic inside the dataflow
+    return _run(
+        lambda: FileLogReader(events, frame_rows),
+        settings,
+        generation=events.parent.name if events.stem == "events" else events.stem,
+        progress=progress,
+    )
+
+
+def run_live(settings: Settings, stopped: Callable[[], bool]) -> StreamReport:
+    """Stream the live log (Valkey Streams) into both stores until `stopped()`."""
+    return _run(
+        lambda: ValkeyLogReader(connect(settings), stopped),
+        settings,
+        generation="live",
+        flush_after=LIVE_FLUSH,
+        now=lambda: datetime.now(UTC),
+        # A file a run: the letters of the run before are still unread.
+        letters=f"live-{datetime.now(UTC):%Y%m%dT%H%M%S}",
+    )
+
+
+def stop_on_signals() -> Callable[[], bool]:
+    """Let SIGTERM and SIGINT end a live run after what it has read is written."""
+    stop = threading.Event()
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)
+    return stop.is_set
+
+
+def _run(
+    open_reader: Callable[[], LogReader],
+    settings: Settings,
+    *,
+    generation: str,
+    progress: Callable[[int], None] = lambda events: None,
+    flush_after: timedelta | None = None,
+    now: Callable[[], datetime] | None = None,
+    letters: str | None = None,
+) -> StreamReport:
+    report = StreamReport()
+
+    def admitted(events: int) -> None:
+        report.events += events
+        progress(events)
+
+    def written(rows: int) -> None:
+        report.rows_online += rows
+
+    check_store(settings)
+    started_s = time.monotonic()
+    with DeadLetters(settings.dead_letters / f"{letters or generation}.stream.jsonl") as dead_letters:
+        flow = build_dataflow(
+            LogSource(open_reader, LatenessGate(dead_letters, now, admitted)),
+            OnlineSink(lambda: connect(settings), written),
+            OfflineSink(
+                lambda: OfflineWriter(settings.stream_table, generation, flush_after=flush_after)
+            ),
+        )
+        run_main(flow)
+        report.dead_letters = dead_letters.count
+    report.seconds = time.monotonic() - started_s
+    return report

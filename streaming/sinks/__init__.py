@@ -1,0 +1,1 @@
+"""Where feature rows go: the online store and the offline store."""
