@@ -1,0 +1,155 @@
+"""From an event file through the dataflow into both stores, read back through plain Feast."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+import polars as pl
+import pytest
+import redis
+from feast import FeatureStore
+
+from feature_repo.contracts.errors import InputError, StoreUnavailableError
+from feature_repo.contracts.features import STREAM_FEATURES, STREAM_VIEWS
+from feature_repo.contracts.settings import REPO_PATH, Settings
+from feature_repo.stores.feast_store import open_store
+from streaming.log.valkey_streams import ValkeyLog
+from streaming.run import run_file
+from tests.feature_repo.engine.oracle import features_at
+from tests.streaming.made_events import batch_of, page_view, payment, write_events
+
+REFS = [f"{view}:{f.name}" for view, features in STREAM_VIEWS.items() for f in features]
+NAMES = [feature.name for feature in STREAM_FEATURES]
+
+
+@pytest.fixture
+def settings(tmp_path: Path, valkey: str) -> Settings:
+    return Settings.from_env({"DAIMA_HOME": str(tmp_path / "home"), "DAIMA_REDIS": valkey})
+
+
+@pytest.fixture
+def store(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> FeatureStore:
+    """The feature store, with the stream views applied."""
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    settings.home.mkdir(parents=True)
+    subprocess.run(
+        [str(Path(sys.executable).with_name("feast")), "apply", "--skip-source-validation"],
+        cwd=REPO_PATH,
+        check=True,
+        capture_output=True,
+    )
+    return open_store(settings)
+
+
+def test_both_stores_hold_what_the_oracle_says(
+    tmp_path: Path, settings: Settings, store: FeatureStore
+) -> None:
+    events = [
+        (payment if number % 5 == 4 else page_view)(number, f"c{number % 7}")
+        for number in range(140)
+    ]
+    seen: list[int] = []
+    report = run_file(
+        write_events(events, tmp_path / "in" / "made.parquet"),
+        settings,
+        progress=seen.append,
+        frame_rows=16,
+    )
+    assert report.events == sum(seen) == 140
+    assert report.dead_letters == 0
+    assert report.rows_online >= 7
+
+    online = store.get_online_features(
+        features=REFS, entity_rows=[{"customer_id": f"c{n}"} for n in range(7)]
+    ).to_dict()
+    for number in range(7):
+        customer = f"c{number}"
+        last = max(e.event_time for e in events if e.customer_id == customer)
+        expected = in_dollars(features_at(events, customer, us(last)))
+        assert {name: online[name][number] for name in NAMES} == pytest.approx(expected)
+
+    asked = pd.DataFrame(
+        {
+            "customer_id": [event.customer_id for event in events],
+            "event_timestamp": [event.event_time for event in events],
+        }
+    )
+    history = pl.from_arrow(store.get_historical_features(asked, REFS).to_arrow())
+    assert isinstance(history, pl.DataFrame)
+    assert history.height == len(events)
+    for event, row in zip(events, history.to_dicts(), strict=True):
+        expected = in_dollars(features_at(events, event.customer_id, us(event.event_time)))
+        assert {name: row[name] for name in NAMES} == pytest.approx(expected)
+
+
+def us(instant: datetime) -> int:
+    return (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def in_dollars(row: dict[str, object]) -> dict[str, object]:
+    """The oracle adds up pounds; every payment of these tests is 100.00 + 2.99 of them."""
+    rate = 1.31
+    for name, value in row.items():
+        if "_amount_ref_minor_" in name and isinstance(value, int):
+            row[name] = value // 10_000 * round(10_000 * rate)
+        elif "_fee_ref_minor_" in name and isinstance(value, int):
+            row[name] = value // 299 * round(299 * rate)
+    total = row["session_total_to_pay_ref_minor"]
+    if isinstance(total, int):
+        row["session_total_to_pay_ref_minor"] = round(10_000 * rate) + round(299 * rate)
+        if row["session_duration_s"]:
+            seconds = row["session_duration_s"]
+            assert isinstance(seconds, float)
+            row["session_pay_rate"] = row["session_total_to_pay_ref_minor"] / seconds  # type: ignore[operator]
+    return row
+
+
+def test_a_file_that_is_no_event_file_is_refused_before_anything_is_written(
+    settings: Settings, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="daima replay"):
+        run_file(tmp_path / "absent.parquet", settings)
+    assert not settings.home.exists()
+
+
+def test_an_absent_store_is_named_before_anything_is_written(tmp_path: Path) -> None:
+    settings = Settings.from_env({"DAIMA_HOME": str(tmp_path / "h"), "DAIMA_REDIS": "127.0.0.1:1"})
+    events = write_events([page_view(0)], tmp_path / "e.parquet")
+    with pytest.raises(StoreUnavailableError, match="make up"):
+        run_file(events, settings)
+    assert not settings.home.exists()
+
+
+def test_the_live_process_drains_on_sigterm(settings: Settings, valkey: str) -> None:
+    now = datetime.now(UTC)
+    events = [page_view(n, f"c{n % 5}", now - timedelta(seconds=60 - n)) for n in range(60)]
+    host, port = valkey.split(":")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "streaming"],
+        env={"PATH": "", **settings.environment()},
+        cwd=REPO_PATH.parent,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        with redis.Redis(host=host, port=int(port)) as client:
+            ValkeyLog(client).append(batch_of(events))
+            deadline = time.monotonic() + 60
+            while client.dbsize() < 5 + len(client.keys("daima:events:*")):
+                assert time.monotonic() < deadline, "no features came online"
+                time.sleep(0.1)
+        process.terminate()
+        output, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0
+    assert "streamed 60 events" in output
+    stored = pl.read_parquet(settings.stream_table, hive_partitioning=True)
+    assert stored.height == 60
