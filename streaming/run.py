@@ -154,7 +154,8 @@ def _run(
 
     check_store(settings)
     started_s = time.monotonic()
-    with DeadLetters(settings.dead_letters / f"{letters or generation}.stream.jsonl") as dead_letters:
+    letters_path = settings.dead_letters / f"{letters or generation}.stream.jsonl"
+    with DeadLetters(letters_path) as dead_letters:
         flow = build_dataflow(
             LogSource(open_reader, LatenessGate(dead_letters, now, admitted)),
             OnlineSink(lambda: connect(settings), written),
@@ -162,7 +163,7 @@ def _run(
                 lambda: OfflineWriter(settings.stream_table, generation, flush_after=flush_after)
             ),
         )
-        run_main(flow)
+        run_main(flow)  # type: ignore[no-untyped-call]  # compiled, without hints
         report.dead_letters = dead_letters.count
     report.seconds = time.monotonic() - started_s
     return report

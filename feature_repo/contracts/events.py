@@ -126,43 +126,58 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def validated(self) -> Event:
         """Return the event itself, or raise `EventError` naming the first field that is wrong."""
-        for field in ("event_id", "customer_id"):
-            if not getattr(self, field):
-                raise EventError(field, getattr(self, field), "a non-empty text", "send the id")
-        for field in ("event_time", "label_arrival_time"):
-            instant = getattr(self, field)
-            if instant is None:
-                continue
-            if instant.tzinfo is None:
-                raise EventError(field, str(instant), "an instant with time zone", "append Z")
-            if not EARLIEST_EVENT <= instant < LATEST_EVENT:
-                raise EventError(
-                    field, str(instant), "an instant in 2000..2099", "check the time unit"
-                )
-        for field in ("send_country", "receive_country", "ip_country"):
-            country = getattr(self, field)
-            if country is not None and not COUNTRY_PATTERN.match(country):
-                raise EventError(field, country, "an ISO 3166 two-letter code", "translate it")
-        for field in ("amount_minor", "fee_minor"):
-            amount = getattr(self, field)
-            if amount is None:
-                continue
-            if not 0 <= amount <= MAX_AMOUNT_MINOR:
-                raise EventError(field, amount, f"0..{MAX_AMOUNT_MINOR} minor units", "mend it")
-            if self.currency is None:
-                raise EventError("currency", None, f"a currency beside {field}", "send ISO 4217")
-        if self.currency is not None and not CURRENCY_PATTERN.match(self.currency):
-            raise EventError("currency", self.currency, "an ISO 4217 code", "translate it")
-        if self.event_type is EventType.LABEL and (
-            self.label_event_id is None or self.label_value is None
-        ):
-            raise EventError(
-                "label_event_id",
-                self.label_event_id,
-                "the labelled event's id and a label_value on every label event",
-                "send both",
-            )
+        for check in (_check_ids, _check_instants, _check_countries, _check_money, _check_label):
+            check(self)
         return self
+
+
+def _check_ids(event: Event) -> None:
+    for field in ("event_id", "customer_id"):
+        if not getattr(event, field):
+            raise EventError(field, getattr(event, field), "a non-empty text", "send the id")
+
+
+def _check_instants(event: Event) -> None:
+    for field in ("event_time", "label_arrival_time"):
+        instant = getattr(event, field)
+        if instant is None:
+            continue
+        if instant.tzinfo is None:
+            raise EventError(field, str(instant), "an instant with time zone", "append Z")
+        if not EARLIEST_EVENT <= instant < LATEST_EVENT:
+            raise EventError(field, str(instant), "an instant in 2000..2099", "check the time unit")
+
+
+def _check_countries(event: Event) -> None:
+    for field in ("send_country", "receive_country", "ip_country"):
+        country = getattr(event, field)
+        if country is not None and not COUNTRY_PATTERN.match(country):
+            raise EventError(field, country, "an ISO 3166 two-letter code", "translate it")
+
+
+def _check_money(event: Event) -> None:
+    for field in ("amount_minor", "fee_minor"):
+        amount = getattr(event, field)
+        if amount is None:
+            continue
+        if not 0 <= amount <= MAX_AMOUNT_MINOR:
+            raise EventError(field, amount, f"0..{MAX_AMOUNT_MINOR} minor units", "mend it")
+        if event.currency is None:
+            raise EventError("currency", None, f"a currency beside {field}", "send ISO 4217")
+    if event.currency is not None and not CURRENCY_PATTERN.match(event.currency):
+        raise EventError("currency", event.currency, "an ISO 4217 code", "translate it")
+
+
+def _check_label(event: Event) -> None:
+    if event.event_type is EventType.LABEL and (
+        event.label_event_id is None or event.label_value is None
+    ):
+        raise EventError(
+            "label_event_id",
+            event.label_event_id,
+            "the labelled event's id and a label_value on every label event",
+            "send both",
+        )
 
 
 def corridor_of(send_country: str | None, receive_country: str | None) -> str | None:

@@ -76,9 +76,7 @@ class WindowFeature:
         """Name, type and meaning, for Feast and for people."""
         events = ", ".join(self.event_types) or "session events"
         what = f"sum of {self.column} of {events}" if self.column else f"number of {events}"
-        return Feature(
-            self.name, Dtype.INT64, f"{what} in the last {short_duration(self.window)}"
-        )
+        return Feature(self.name, Dtype.INT64, f"{what} in the last {short_duration(self.window)}")
 
 
 def short_duration(duration: timedelta) -> str:

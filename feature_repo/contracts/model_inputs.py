@@ -91,14 +91,14 @@ class ModelInputs(msgspec.Struct, frozen=True):
             if item.dtype == "String":
                 codes = {name: code for code, name in enumerate(item.categories)}
                 for row, values in enumerate(rows):
-                    code = codes.get(values.get(item.ref))  # type: ignore[arg-type]
-                    if code is not None:
-                        out[row, column] = code
+                    text = values.get(item.ref)
+                    if isinstance(text, str) and text in codes:
+                        out[row, column] = codes[text]
             else:
                 for row, values in enumerate(rows):
                     value = values.get(item.ref)
                     if value is not None:
-                        out[row, column] = value  # type: ignore[call-overload]
+                        out[row, column] = value
         return out
 
     def to_json(self) -> bytes:

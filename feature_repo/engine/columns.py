@@ -7,6 +7,7 @@ pages and event ids 64-bit hashes. Everything after is arithmetic on arrays.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import mmh3
 import numpy as np
@@ -22,7 +23,7 @@ _OUTSIDE_CODES = np.array([EVENT_TYPE_CODE[kind] for kind in OUTSIDE_SESSION])
 # One row a session event. `order` is the place in the log, which breaks ties in event time;
 # `total` is amount + fee of a quote or payment (NONE_CODE without one), both in reference minor
 # units.
-COLUMN_TYPES: dict[str, type[np.signedinteger[npt.NBitBase]]] = {
+COLUMN_TYPES: dict[str, type[np.generic]] = {
     "slot": np.int32,
     "time": np.int64,
     "order": np.int64,
@@ -36,8 +37,8 @@ COLUMN_TYPES: dict[str, type[np.signedinteger[npt.NBitBase]]] = {
     "channel": np.int32,
     "device": np.int32,
 }
-IntArray = npt.NDArray[np.signedinteger[npt.NBitBase]]
-Columns = dict[str, IntArray]
+# One dictionary of arrays of different integer types, which numpy's type hints cannot say.
+Columns = dict[str, npt.NDArray[Any]]
 
 
 def empty() -> Columns:
@@ -77,7 +78,7 @@ class Interner:
         """One code a text, NONE_CODE for null."""
         return _per_distinct(texts, self._code, NONE_CODE).astype(np.int32)
 
-    def texts(self, codes: IntArray) -> pa.Array:
+    def texts(self, codes: npt.NDArray[np.signedinteger[Any]]) -> pa.Array:
         """The texts of codes; null for NONE_CODE."""
         indices = pa.array(codes.astype(np.int32), mask=codes == NONE_CODE)
         return pa.DictionaryArray.from_arrays(indices, pa.array(self.names, pa.string())).cast(
@@ -99,8 +100,10 @@ def _per_distinct(
     if indices.null_count == 0:
         result: npt.NDArray[np.int64] = numbers[indices.to_numpy()]
         return result
-    table = np.append(numbers, null)
-    return table[indices.fill_null(len(numbers)).to_numpy()]
+    spread: npt.NDArray[np.int64] = np.append(numbers, null)[
+        indices.fill_null(len(numbers)).to_numpy()
+    ]
+    return spread
 
 
 def _hash(text: str) -> int:

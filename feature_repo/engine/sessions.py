@@ -91,4 +91,5 @@ def first_of_page(session: Positions, page: npt.NDArray[np.int64]) -> npt.NDArra
     fresh[1:] = (np.diff(page[order]) != 0) | (np.diff(session[order]) != 0)
     result = np.empty(len(page), dtype=np.bool_)
     result[order] = fresh
-    return result & (page != 0)
+    result &= page != 0
+    return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import mmh3
@@ -69,6 +70,6 @@ def split_by_shard(events: pa.RecordBatch) -> list[tuple[int, pa.RecordBatch]]:
     bounds = np.searchsorted(shards[order], np.arange(SHARDS + 1))
     return [
         (shard, events.take(pa.array(order[start:end])))
-        for shard, (start, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True))
+        for shard, (start, end) in enumerate(pairwise(bounds))
         if end > start
     ]

@@ -39,9 +39,7 @@ def features_at(events: list[Event], customer_id: str, instant_us: int) -> Row:
         sessions[-1].append((time_us, event))
 
     row = _session_row(sessions)
-    row["seconds_since_last_event"] = (
-        (past[-1][0] - past[-2][0]) / 1e6 if len(past) > 1 else None
-    )
+    row["seconds_since_last_event"] = (past[-1][0] - past[-2][0]) / 1e6 if len(past) > 1 else None
     for feature in ACTIVITY_FEATURES:
         value = 0
         for time_us, event in past:

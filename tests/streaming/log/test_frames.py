@@ -14,7 +14,8 @@ def test_each_event_goes_to_its_customers_shard_and_keeps_its_order() -> None:
     split = split_by_shard(batch_of(events))
     assert sum(len(rows) for _, rows in split) == len(events)
     for shard, rows in split:
-        assert {shard_of(customer) for customer in rows.column("customer_id").to_pylist()} == {shard}
+        customers = rows.column("customer_id").to_pylist()
+        assert {shard_of(customer) for customer in customers} == {shard}
         numbers = [int(name[1:]) for name in rows.column("event_id").to_pylist()]
         assert numbers == sorted(numbers)
 

@@ -67,7 +67,11 @@ def test_a_store_that_stays_away_is_named() -> None:
     server.start()
     writer = OnlineWriter(redis.Redis(port=server.port), retry_for_s=0.3)
     server.terminate()
-    with pytest.raises(StoreUnavailableError, match="replay the log"):
+
+    def keep_writing() -> None:
         for _ in range(10):
             writer.write([hset("k", "1")])
             writer.drain()
+
+    with pytest.raises(StoreUnavailableError, match="replay the log"):
+        keep_writing()

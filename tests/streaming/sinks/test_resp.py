@@ -17,7 +17,7 @@ from streaming.sinks.online import OnlineWriter
 from streaming.sinks.resp import HsetEncoder
 from tests.streaming.made_events import START
 
-SAMPLES = {
+SAMPLES: dict[Dtype, list[object]] = {
     Dtype.INT64: [0, 4095, 4096, -7, None, 2**62],
     Dtype.FLOAT64: [0.0, -1.5, 1e300, None, 0.1, 3.0],
     Dtype.STRING: ["GB-NG", "", "ünï", None, "x" * 500, "GB-NG"],

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from feature_repo.contracts.errors import SettingsError
+from feature_repo.contracts.settings import Settings
+
+
+def test_settings_survive_the_way_through_the_environment(tmp_path: Path) -> None:
+    settings = Settings.from_env({"DAIMA_HOME": str(tmp_path), "DAIMA_REDIS": "db:1,db=2"})
+    assert Settings.from_env(settings.environment()) == settings
+    assert settings.stream_table == tmp_path / "offline" / "customer_events"
+
+
+@pytest.mark.parametrize("address", ["localhost", "redis://x", ":6379", "host:port"])
+def test_a_malformed_store_address_is_refused_without_showing_it(address: str) -> None:
+    with pytest.raises(SettingsError, match="DAIMA_REDIS") as caught:
+        Settings.from_env({"DAIMA_REDIS": f"{address},password=secret"})
+    assert "secret" not in str(caught.value)
+
+
+def test_the_printable_address_has_no_password() -> None:
+    settings = Settings.from_env({"DAIMA_REDIS": "db:6379,password=secret"})
+    assert settings.redis_address == "db:6379"
