@@ -16,6 +16,7 @@ from bytewax.testing import run_main
 
 from feature_repo.contracts.errors import StoreUnavailableError
 from feature_repo.contracts.settings import Settings
+from feature_repo.stores.redis_connection import connect
 from streaming.dataflow import build_dataflow
 from streaming.lateness import LatenessGate
 from streaming.log.files import FileLogReader
@@ -54,25 +55,10 @@ class StreamReport:
         return self.events / self.seconds if self.seconds else 0.0
 
 
-def connect(settings: Settings) -> redis.Redis[bytes]:
-    """A client of the online store named by the settings (Feast's connection string)."""
-    address, *options = settings.redis.split(",")
-    host, _, port = address.partition(":")
-    extra = dict(option.partition("=")[::2] for option in options)
-    return redis.Redis(
-        host=host,
-        port=int(port),
-        db=int(extra.get("db", 0)),
-        username=extra.get("username"),
-        password=extra.get("password"),
-        ssl=extra.get("ssl", "false").lower() == "true",
-    )
-
-
 def check_store(settings: Settings) -> None:
     """Raise StoreUnavailableError unless the online store answers."""
     try:
-        connect(settings).ping()
+        connect(settings.redis).ping()
     except redis.RedisError as error:
         raise StoreUnavailableError(
             "online store",
@@ -111,7 +97,7 @@ def run_file(
 def run_live(settings: Settings, stopped: Callable[[], bool]) -> StreamReport:
     """Stream the live log (Valkey Streams) into both stores until `stopped()`."""
     return _run(
-        lambda: ValkeyLogReader(connect(settings), stopped),
+        lambda: ValkeyLogReader(connect(settings.redis), stopped),
         settings,
         generation="live",
         flush_after=LIVE_FLUSH,
@@ -158,7 +144,7 @@ def _run(
     with DeadLetters(letters_path) as dead_letters:
         flow = build_dataflow(
             LogSource(open_reader, LatenessGate(dead_letters, now, admitted)),
-            OnlineSink(lambda: connect(settings), written),
+            OnlineSink(lambda: connect(settings.redis), written),
             OfflineSink(
                 lambda: OfflineWriter(settings.stream_table, generation, flush_after=flush_after)
             ),

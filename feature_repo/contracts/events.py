@@ -151,7 +151,7 @@ def _check_instants(event: Event) -> None:
 def _check_countries(event: Event) -> None:
     for field in ("send_country", "receive_country", "ip_country"):
         country = getattr(event, field)
-        if country is not None and not COUNTRY_PATTERN.match(country):
+        if country is not None and not COUNTRY_PATTERN.fullmatch(country):
             raise EventError(field, country, "an ISO 3166 two-letter code", "translate it")
 
 
@@ -164,7 +164,7 @@ def _check_money(event: Event) -> None:
             raise EventError(field, amount, f"0..{MAX_AMOUNT_MINOR} minor units", "mend it")
         if event.currency is None:
             raise EventError("currency", None, f"a currency beside {field}", "send ISO 4217")
-    if event.currency is not None and not CURRENCY_PATTERN.match(event.currency):
+    if event.currency is not None and not CURRENCY_PATTERN.fullmatch(event.currency):
         raise EventError("currency", event.currency, "an ISO 4217 code", "translate it")
 
 

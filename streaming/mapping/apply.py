@@ -77,7 +77,10 @@ def map_batch(
     if letters:
         events, rows = events.filter(~pl.Series(bad)), rows[~bad]
     return MappedBatch(
-        rates.with_reference_amounts(_record_batch(events)), rows, skipped, raw.broken + letters
+        rates.with_reference_amounts(_record_batch(events)),
+        rows,
+        skipped,
+        sorted(raw.broken + letters, key=lambda letter: letter.row),
     )
 
 
@@ -176,7 +179,9 @@ def _letters(
         else:
             value = source.constant
         letters.append(
-            DeadLetter(int(rows[at]), violation.field, value, violation.expected, record)
+            DeadLetter(
+                int(rows[at]), violation.field, value, f"expected {violation.expected}", record
+            )
         )
     return first >= 0, letters
 

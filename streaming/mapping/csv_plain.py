@@ -20,8 +20,8 @@ from streaming.mapping.raw import RawBatch
 
 
 def width_reason(width: int) -> str:
-    """What is expected of a row with another number of values than the header has."""
-    return f"{width} values, as the header has"
+    """The reason given for a row with another number of values than the header has."""
+    return f"expected {width} values, as the header has"
 
 
 def plain_rows(
@@ -44,17 +44,12 @@ def plain_rows(
 
     names = [str(place) for place in range(len(header))]
     wanted = [names[header.index(column)] for column in columns]
-    try:
-        table = pc.read_csv(
-            io.BytesIO(block),
-            pc.ReadOptions(use_threads=False, column_names=names, block_size=len(block) + 1),
-            pc.ParseOptions(quote_char=False, invalid_row_handler=keep_apart),
-            pc.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()), include_columns=wanted
-            ),
-        )
-    except (pa.ArrowInvalid, UnicodeDecodeError):  # text that is no UTF-8
-        return None
+    table = pc.read_csv(
+        io.BytesIO(block),
+        pc.ReadOptions(use_threads=False, column_names=names, block_size=len(block) + 1),
+        pc.ParseOptions(quote_char=False, invalid_row_handler=keep_apart),
+        pc.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), include_columns=wanted),
+    )
     lines = np.arange(first_line, first_line + block.count(b"\n") + (not block.endswith(b"\n")))
     rows = np.setdiff1d(lines, [letter.row for letter in broken], assume_unique=True)
     frame = pl.DataFrame(
@@ -67,11 +62,18 @@ def plain_rows(
 
 
 def _is_plain(block: bytes) -> bool:
-    """No quotes, no empty lines (they count for nothing), no line end but \\n and \\r\\n."""
-    return not (
-        b'"' in block
+    """UTF-8 without quotes, empty lines (they count for nothing), line ends but \\n and \\r\\n."""
+    if (
+        not block
+        or b'"' in block
         or b"\n\n" in block
         or b"\n\r" in block
         or block.startswith((b"\n", b"\r"))
         or block.count(b"\r") != block.count(b"\r\n")
-    )
+    ):
+        return False
+    try:
+        # Arrow would say so too late: its row handler gets the text of a bad row decoded.
+        return block.isascii() or bool(block.decode())
+    except UnicodeDecodeError:
+        return False

@@ -110,7 +110,9 @@ class _Rows:
             try:
                 row = next(self._parser)
             except (csv.Error, _OpenQuoteError):
-                broken.append(self._give_up_line("quotes that are closed, and doubled within"))
+                broken.append(
+                    self._give_up_line("expected quotes that are closed, and doubled within")
+                )
                 continue
             if len(row) == width:
                 picked.append(pick(row))
@@ -135,11 +137,11 @@ class _Rows:
                 raise _OpenQuoteError
             yield line
 
-    def _give_up_line(self, expected: str, found: object = None) -> DeadLetter:
+    def _give_up_line(self, reason: str, found: object = None) -> DeadLetter:
         """The dead letter of the row's first line; reading resumes at the line after it."""
         first, *others = self._of_row
         text = first.rstrip("\r\n")
-        letter = DeadLetter(self.number, "row", found or text, expected, text)
+        letter = DeadLetter(self.number, "row", found or text, reason, text)
         self._again.extendleft(reversed(others))
         self._of_row.clear()
         self.number += 1

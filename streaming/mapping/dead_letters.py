@@ -20,7 +20,7 @@ class DeadLetter(msgspec.Struct, frozen=True):
             row counted from 1 in Parquet.
         field: the event field that does not fit, or `row` when the row cannot be read at all.
         value: the offending value, as the source has it.
-        reason: what was expected; few and fixed texts, so that they can be counted.
+        reason: what was expected, or that the event is a duplicate; texts few enough to be counted.
         record: the columns that the mapping reads, or the raw text of a row that cannot be read.
     """
 

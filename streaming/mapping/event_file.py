@@ -19,9 +19,9 @@ from feature_repo.contracts.events import EVENT_SCHEMA, TIMESTAMP
 from streaming.mapping.dead_letters import DeadLetter
 
 ROW_GROUP = 65_536
-# Measured on the 1.9 M Globo clicks: more does not sort them faster.
+# Beyond it the sort spills to disk. 2 GB sort the 1.9 M Globo clicks a tenth faster.
 SORT_MEMORY = "512MB"
-DUPLICATE = "an event id that no earlier row of the file has"
+DUPLICATE = "duplicate: an earlier row of the file has this event id"
 _ROW = "source_row"
 _TIMES = tuple(field.name for field in EVENT_SCHEMA if field.type == TIMESTAMP)
 # Instants travel through DuckDB as integers: its own type would need its time-zone extension.

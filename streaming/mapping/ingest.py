@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
+import polars as pl
 
 from feature_repo.contracts.errors import InputError
 from feature_repo.contracts.money import ExchangeRates
@@ -67,7 +68,7 @@ def ingest(
     """
     started = time.perf_counter()
     report_progress = progress or (lambda stage, fraction: None)
-    if out.exists() and out.samefile(source):
+    if out.resolve() == source.resolve():
         raise InputError("out", str(out), "another file than the source", "name another")
     batches = read_batches(source, mapping)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -81,10 +82,11 @@ def ingest(
                 mapped = map_batch(raw, mapping, rates, source_stem(source))
                 rows_read += raw.frame.height + len(raw.broken)
                 skipped += mapped.skipped
-                empty -= {name for name in empty if raw.frame[name].count()}
+                empty -= {name for name in empty if _has_value(raw.frame[name])}
                 staged.append(mapped.events, mapped.rows)
                 dead_letters.extend(mapped.letters)
                 report_progress("mapping", raw.fraction)
+            report_progress("sorting", 0.0)  # nothing to report until the first sorted row
             events, first_us, last_us = staged.write_sorted(
                 folder / "events.parquet",
                 dead_letters.extend,
@@ -104,6 +106,11 @@ def ingest(
         empty_columns=tuple(name for name in mapping.columns if name in empty),
         seconds=time.perf_counter() - started,
     )
+
+
+def _has_value(column: pl.Series) -> bool:
+    present = column.count() > 0
+    return present and not (column.dtype == pl.String and (column == "").all())
 
 
 def _instant(epoch_us: int | None) -> datetime | None:

@@ -44,7 +44,10 @@ def to_instant(
         if time_format is None:
             instants, expected = _from_iso(text, timezone), "an instant in ISO 8601"
         else:
-            instants, expected = _from_format(text, time_format, timezone), f"as {time_format}"
+            instants, expected = (
+                _from_format(text, time_format, timezone),
+                f"a time written as {time_format}",
+            )
     instants = instants.cast(_INSTANT)
     return Converted(instants, faults + fault(present & instants.is_null(), expected))
 

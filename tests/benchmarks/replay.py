@@ -36,10 +36,11 @@ def replay_once() -> dict[str, Any]:
 
     from feature_repo.contracts.money import ExchangeRates
     from feature_repo.contracts.settings import Settings
+    from feature_repo.stores.redis_connection import connect
     from streaming.mapping.dead_letters import DeadLetters
     from streaming.mapping.ingest import ingest
     from streaming.mapping.spec import Mapping
-    from streaming.run import connect, run_file
+    from streaming.run import run_file
 
     with tempfile.TemporaryDirectory() as home, ValkeyServer() as server:
         settings = Settings.from_env(
@@ -52,7 +53,7 @@ def replay_once() -> dict[str, Any]:
         ingest_s = time.perf_counter() - began
         streamed = run_file(events, settings)
         seconds = time.perf_counter() - began
-        store = connect(settings)
+        store = connect(settings.redis)
         memory = store.info("memory")
         result = {
             "rows": ingested.rows_read,

@@ -1,0 +1,95 @@
+"""Run the prediction API: `python -m serving --port 8000`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from feature_repo.contracts.errors import DaimaError
+from serving.settings import ServingSettings
+
+_DEFAULTS = {
+    # A registry that is away must cost seconds, not MLflow's default of minutes.
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # A second series beside every counter, which nobody reads.
+    "PROMETHEUS_DISABLE_CREATED_SERIES": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "FEAST_USAGE": "False",
+    "DO_NOT_TRACK": "1",
+}
+# Importing Feast sets these, also for child processes; they would make prometheus_client keep
+# every metric in files shared between processes.
+_SHARED_METRICS = (
+    "PROMETHEUS_MULTIPROC_DIR",
+    "PROMETHEUS_MULTIPROCESS_DIR",
+    "prometheus_multiproc_dir",
+)
+_EXAMPLE = """\
+settings, from the environment:
+  DAIMA_HOME, DAIMA_REDIS, MLFLOW_TRACKING_URI (daima up sets them)
+
+example:
+  python -m serving --port 8000 &
+  curl -s http://127.0.0.1:8000/v1/predict/session_duration -d '{"customers": ["c1"]}'
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM or Ctrl-C; the exit status is 2 where a setting is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m serving",
+        description="The prediction API of daima.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1",
+        help="address to bind (default: %(default)s; the API has no authentication)",
+    )  # fmt: skip
+    parser.add_argument("--port", type=int, default=8000, help="port to bind (default: 8000)")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    for name in _SHARED_METRICS:
+        os.environ.pop(name, None)
+    try:
+        return _serve(ServingSettings.from_env(options.host, options.port))
+    except DaimaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _serve(settings: ServingSettings) -> int:
+    # Heavy, so only now: `--help` and a wrong setting answer at once. The app comes before the
+    # catalogue: see _SHARED_METRICS.
+    import uvicorn  # noqa: PLC0415
+    from mlflow import MlflowClient  # noqa: PLC0415
+
+    from serving.app import create_app  # noqa: PLC0415
+    from serving.catalog import load_catalog  # noqa: PLC0415
+
+    url = settings.shared.mlflow_url
+    app = create_app(
+        settings,
+        load_catalog(settings.shared),
+        MlflowClient(tracking_uri=url, registry_uri=url),
+    )
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        access_log=False,
+        log_level="info",
+        timeout_graceful_shutdown=5,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""What can be read online: feature views and services, read once from the Feast registry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from feature_repo.contracts.errors import DaimaError, SettingsError
+from feature_repo.contracts.model_inputs import ModelInput, ModelInputs
+from feature_repo.contracts.settings import Settings
+
+
+class UnknownFeatureError(DaimaError):
+    """A request names a feature or a feature service that the registry does not hold."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A feature view: its one join key, time to live (None = for ever), name -> Feast dtype."""
+
+    name: str
+    join_key: str
+    ttl: timedelta | None
+    features: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Feature views and feature services of one Feast project.
+
+    Attributes:
+        project: Feast's project, part of every key in the store.
+        views: name -> view.
+        services: name -> the references `view:feature` that it offers, in order.
+    """
+
+    project: str
+    views: dict[str, View]
+    services: dict[str, tuple[str, ...]]
+
+    def service_inputs(self, service: str) -> ModelInputs:
+        """A feature service as model inputs (no categories), for its schema fingerprint.
+
+        Raises:
+            UnknownFeatureError: there is no such service.
+        """
+        refs = self.services.get(service)
+        if refs is None:
+            raise UnknownFeatureError(
+                "feature_service", service, f"one of {sorted(self.services)}", "or run: feast apply"
+            )
+        return ModelInputs(service, tuple(self._input(ref) for ref in refs))
+
+    def check_refs(self, refs: Iterable[str]) -> None:
+        """Refuse references that the registry does not hold.
+
+        Raises:
+            UnknownFeatureError: naming the first such reference and what there is instead.
+        """
+        for ref in refs:
+            self._input(ref)
+
+    def _input(self, ref: str) -> ModelInput:
+        view_name, _, feature = ref.partition(":")
+        view = self.views.get(view_name)
+        if view is None:
+            raise UnknownFeatureError(
+                "features", ref, "view:feature", f"views are {sorted(self.views)}"
+            )
+        dtype = view.features.get(feature)
+        if dtype is None:
+            raise UnknownFeatureError(
+                "features", ref, "view:feature", f"{view_name} has {sorted(view.features)}"
+            )
+        return ModelInput(view_name, feature, dtype)
+
+
+def load_catalog(settings: Settings) -> Catalog:
+    """Read the catalogue of the repository's own Feast project (imports Feast: seconds).
+
+    Raises:
+        SettingsError: the registry is absent or holds no feature view.
+    """
+    from feature_repo.stores.feast_store import open_store  # noqa: PLC0415  (imports Feast)
+
+    apply = "run: cd feature_repo && feast apply (daima up does it)"
+    registry = settings.home / "registry.db"
+    if not registry.exists():
+        raise SettingsError("DAIMA_HOME", str(settings.home), "a folder with registry.db", apply)
+    catalog = catalog_of(open_store(settings))
+    if not catalog.views:
+        raise SettingsError("registry.db", str(registry), "at least one feature view", apply)
+    return catalog
+
+
+def catalog_of(store: Any) -> Catalog:
+    """The catalogue of an open `feast.FeatureStore`.
+
+    Trap: views joined by more than one key are left out; no model here has such an input.
+    """
+    views = {
+        view.name: View(
+            name=view.name,
+            join_key=view.join_keys[0],
+            ttl=view.ttl or None,  # Feast's zero means for ever
+            features={field.name: str(field.dtype) for field in view.features},
+        )
+        for view in store.list_feature_views()
+        if view.online and len(view.join_keys) == 1
+    }
+    services = {
+        service.name: tuple(
+            f"{projection.name}:{field.name}"
+            for projection in service.feature_view_projections
+            for field in projection.features
+        )
+        for service in store.list_feature_services()
+    }
+    return Catalog(store.project, views, services)

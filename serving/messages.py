@@ -1,0 +1,198 @@
+"""Requests and answers of the API, and how a body becomes a request."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from serving.online import Status, Value
+from serving.problems import RequestError
+
+MAX_CUSTOMERS = 1000  # in one request
+# Enough for that many of the longest ids, written as escapes.
+MAX_BODY_BYTES = 2 << 20
+
+CustomerId = Annotated[
+    str, msgspec.Meta(min_length=1, max_length=256, description="a customer's id")
+]
+Customers = Annotated[
+    list[CustomerId],
+    msgspec.Meta(min_length=1, max_length=MAX_CUSTOMERS, description="customers' ids"),
+]
+# The length keeps out a trailing newline, which `$` would let through.
+Corridor = Annotated[
+    str,
+    msgspec.Meta(
+        pattern="^[A-Z]{2}-[A-Z]{2}$",
+        max_length=5,
+        description="send and receive country, as GB-NG; else the session's, else the profile's",
+    ),
+]
+Instant = Annotated[
+    datetime,
+    msgspec.Meta(
+        tz=True,
+        description="ISO 8601 with time zone; ages and expiry count from it (default: now). "
+        "Values are always the latest stored",
+    ),
+]
+
+
+class PredictRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """For whom to predict: `customers`, or one `customer`."""
+
+    customers: Customers | None = None
+    customer: CustomerId | None = None
+    corridor: Corridor | None = None
+    as_of: Instant | None = None
+
+
+class FeaturesRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Which features (`feature_service`, or `features` as view:feature) of which customers."""
+
+    feature_service: str | None = None
+    features: list[str] | None = None
+    customers: Customers | None = None
+    customer: CustomerId | None = None
+    corridor: Corridor | None = None
+    as_of: Instant | None = None
+
+
+class CustomerPrediction(msgspec.Struct, kw_only=True):
+    """One customer's prediction and what it rests on.
+
+    Attributes:
+        customer: as asked.
+        prediction: in `unit`.
+        score: on the model's own scale (log1p of the unit, for durations).
+        corridor: the corridor whose features were used.
+        statuses: view:feature -> PRESENT, NULL_VALUE, NOT_FOUND or OUTSIDE_MAX_AGE; all but the
+            first went into the model as missing.
+        ages_s: view -> seconds since its values' event time.
+    """
+
+    customer: str
+    prediction: float
+    unit: str | None
+    score: float
+    corridor: str | None
+    statuses: dict[str, Status]
+    ages_s: dict[str, float]
+
+
+class PredictResponse(msgspec.Struct, kw_only=True):
+    """Predictions in the order of the customers asked for, all by one version."""
+
+    model: str
+    version: str
+    alias: str
+    request_id: str
+    as_of: datetime
+    predictions: list[CustomerPrediction]
+
+
+class CustomerFeatures(msgspec.Struct, kw_only=True):
+    """One customer's features: null unless the status is PRESENT."""
+
+    customer: str
+    corridor: str | None
+    values: dict[str, Value]
+    statuses: dict[str, Status]
+    ages_s: dict[str, float]
+
+
+class FeaturesResponse(msgspec.Struct, kw_only=True):
+    """Features in the order of the customers asked for."""
+
+    request_id: str
+    as_of: datetime
+    rows: list[CustomerFeatures]
+
+
+class ModelInfo(msgspec.Struct, kw_only=True):
+    """A version that serves; `tags` are the registry's (metric, training window, ...)."""
+
+    name: str
+    version: str
+    alias: str
+    feature_service: str
+    features: tuple[str, ...]
+    schema_fingerprint: str
+    loaded_at: datetime
+    tags: dict[str, str]
+
+
+class RefusedVersion(msgspec.Struct, kw_only=True):
+    """A version that the alias names but that does not serve; the former one does, if any."""
+
+    name: str
+    version: str
+    reason: str
+
+
+class ModelsResponse(msgspec.Struct, kw_only=True):
+    """What serves, what was refused, and whether the registry answers (null = it does)."""
+
+    models: list[ModelInfo]
+    refused: list[RefusedVersion]
+    registry_error: str | None
+
+
+class Liveness(msgspec.Struct):
+    """The process runs."""
+
+    live: bool = True
+
+
+class Readiness(msgspec.Struct, kw_only=True):
+    """Whether predictions can be had; `missing` says what stands in the way.
+
+    `not_serving` lists feature services for which no model serves: no hindrance to the others.
+    """
+
+    ready: bool
+    missing: list[str]
+    models: dict[str, str]
+    not_serving: list[str]
+
+
+Message = TypeVar("Message", PredictRequest, FeaturesRequest)
+EXAMPLES: dict[type, dict[str, Any]] = {
+    PredictRequest: {"customers": ["c1", "c2"]},
+    FeaturesRequest: {"feature_service": "session_duration", "customers": ["c1"]},
+}
+
+
+def read_message(body: bytes, kind: type[Message]) -> Message:
+    """Decode a body strictly: no unknown fields, no coercion.
+
+    Raises:
+        RequestError: with a body of this kind that is right.
+    """
+    example = EXAMPLES[kind]
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise RequestError(
+            "body", expected="JSON like the example", action=str(error), example=example
+        ) from error
+
+
+def customers_of(message: PredictRequest | FeaturesRequest) -> list[str]:
+    """The customers asked for.
+
+    Raises:
+        RequestError: neither or both of `customer` and `customers` are given.
+    """
+    if message.customers is not None and message.customer is None:
+        return message.customers
+    if message.customer is not None and message.customers is None:
+        return [message.customer]
+    raise RequestError(
+        "customers",
+        expected="either customers (a list) or customer",
+        action="send one of the two",
+        example=EXAMPLES[type(message)],
+    )

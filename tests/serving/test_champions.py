@@ -1,0 +1,273 @@
+"""Models come, change and are refused while the API runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import lightgbm
+import msgspec
+import numpy as np
+import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
+from mlflow import MlflowClient
+
+from feature_repo.contracts.model_inputs import ModelInputs
+from serving.app import create_app
+from serving.catalog import Catalog
+from serving.champions import Champions, UnknownModelError
+from serving.models import ModelLoader
+from serving.online import OnlineReader
+from serving.settings import ServingSettings
+from serving.store_connection import StoreConnection
+from tests.serving.conftest import NOW, SERVICE, Training, wait_until
+
+pytestmark = pytest.mark.xdist_group("serving")
+
+Api = TestClient[Litestar]
+PREDICT = f"/v1/predict/{SERVICE}"
+
+
+@pytest.fixture
+def own_api(register: Training, app: Litestar) -> Iterator[Api]:
+    """The API with a champion that the test may replace."""
+    register()
+    with TestClient(app) as client:
+        wait_until(lambda: client.get("/health/ready").status_code == 200)
+        yield client
+
+
+def served(api: Api) -> dict[str, str]:
+    return {model["name"]: model["version"] for model in api.get("/v1/models").json()["models"]}
+
+
+def test_a_model_registered_after_the_start_serves_soon(app: Litestar, register: Training) -> None:
+    with TestClient(app) as api:
+        wait_until(lambda: app_has_asked(api))
+        answer = api.get("/health/ready")
+        assert answer.status_code == 503
+        assert answer.json()["not_serving"] == [SERVICE]
+        assert "retraining flow" in answer.json()["missing"][0]
+        answer = api.post(PREDICT, json={"customer": "c1"})
+        assert answer.status_code == 404
+        assert "register one and promote it to @champion" in answer.json()["detail"]
+        register(alias="challenger")
+        register(seed=2)
+        wait_until(lambda: served(api) == {SERVICE: "2"})
+        assert api.post(PREDICT, json={"customer": "c1"}).json()["version"] == "2"
+        ready = api.get("/health/ready").json()
+        assert ready == {
+            "ready": True,
+            "missing": [],
+            "models": {SERVICE: "2"},
+            "not_serving": [],
+        }
+
+
+def app_has_asked(api: Api) -> bool:
+    return api.get("/v1/models").json()["registry_error"] is None
+
+
+def test_a_new_champion_replaces_the_former_and_a_move_back_restores_it(
+    own_api: Api, register: Training, registry: MlflowClient
+) -> None:
+    body = {"customers": ["c1"]}
+    first = own_api.post(PREDICT, json=body).json()["predictions"][0]["score"]
+    register(seed=5)
+    wait_until(lambda: served(own_api) == {SERVICE: "2"})
+    second = own_api.post(PREDICT, json=body).json()
+    assert second["version"] == "2"
+    assert second["predictions"][0]["score"] != first
+    registry.set_registered_model_alias(SERVICE, "champion", "1")
+    wait_until(lambda: served(own_api) == {SERVICE: "1"})
+    assert own_api.post(PREDICT, json=body).json()["predictions"][0]["score"] == first
+    registry.delete_registered_model_alias(SERVICE, "champion")
+    wait_until(lambda: served(own_api) == {})
+
+
+def test_a_version_that_does_not_fit_leaves_the_former_serving(
+    own_api: Api, register: Training, catalog: Catalog
+) -> None:
+    offered = catalog.service_inputs(SERVICE)
+    register(inputs=ModelInputs(SERVICE, offered.inputs[1:]))
+    wait_until(lambda: bool(own_api.get("/v1/models").json()["refused"]))
+    models = own_api.get("/v1/models").json()
+    (refused,) = models["refused"]
+    assert (refused["name"], refused["version"]) == (SERVICE, "2")
+    assert "customer_session:session_start_hour (Int64)" in refused["reason"]
+    assert [model["version"] for model in models["models"]] == ["1"]
+    assert own_api.post(PREDICT, json={"customer": "c1"}).json()["version"] == "1"
+    assert own_api.get("/health/ready").status_code == 200
+    register(seed=3)
+    wait_until(lambda: served(own_api) == {SERVICE: "3"})
+    assert own_api.get("/v1/models").json()["refused"] == []
+
+
+def test_a_refused_model_says_why_when_asked(app: Litestar, register: Training) -> None:
+    register(files={"model_inputs.json": None})
+    with TestClient(app) as api:
+        wait_until(lambda: bool(api.get("/v1/models").json()["refused"]))
+        answer = api.post(PREDICT, json={"customer": "c1"})
+    assert answer.status_code == 404
+    assert "version 1 was refused" in answer.json()["detail"]
+    assert "model_inputs.json" in answer.json()["detail"]
+
+
+class FlakyRegistry:
+    """An MLflow client that can be switched off."""
+
+    def __init__(self, client: MlflowClient) -> None:
+        self._client = client
+        self.down = False
+        self.downloads = 0
+
+    def __getattr__(self, name: str) -> Any:
+        if self.down:
+            raise ConnectionError("no route to registry")
+        self.downloads += name == "get_model_version_download_uri"
+        return getattr(self._client, name)
+
+
+@pytest.fixture
+def flaky(registry: MlflowClient) -> FlakyRegistry:
+    return FlakyRegistry(registry)
+
+
+@pytest.fixture
+def champions(settings: ServingSettings, catalog: Catalog, flaky: FlakyRegistry) -> Champions:
+    reader = OnlineReader(catalog, StoreConnection(settings))
+    loader = ModelLoader(flaky, reader, "champion")
+    return Champions(loader, timedelta(seconds=10), clock=lambda: NOW)
+
+
+def test_a_registry_that_is_away_stops_nothing(
+    champions: Champions, flaky: FlakyRegistry, register: Training
+) -> None:
+    flaky.down = True
+    champions.refresh()
+    with pytest.raises(UnknownModelError, match="registry does not answer"):
+        champions.get(SERVICE)
+    flaky.down = False
+    register()
+    champions.refresh()
+    model = champions.get(SERVICE)
+    assert (model.version, model.loaded_at) == ("1", NOW)
+    flaky.down = True
+    champions.refresh()
+    assert champions.get(SERVICE) is model
+    assert champions.line.registry_error == "ConnectionError: no route to registry"
+    flaky.down = False
+    champions.refresh()
+    assert champions.get(SERVICE) is model
+    assert champions.line.registry_error is None
+
+
+def test_a_version_is_downloaded_once_and_a_refused_one_not_again(
+    champions: Champions, flaky: FlakyRegistry, register: Training
+) -> None:
+    register()
+    register("broken", files={"model.lgb": "not a tree"})
+    for _ in range(3):
+        champions.refresh()
+    assert flaky.downloads == 2
+    assert champions.line.refused["broken"].final
+
+
+def test_a_version_that_could_not_be_fetched_is_tried_again(
+    champions: Champions, register: Training, registry: MlflowClient, tmp_path: Any
+) -> None:
+    register()
+    (folder,) = [path for path in tmp_path.iterdir() if path.name.startswith(SERVICE)]
+    hidden = folder.rename(tmp_path / "hidden")
+    champions.refresh()
+    assert not champions.line.refused[SERVICE].final
+    hidden.rename(folder)
+    champions.refresh()
+    assert champions.get(SERVICE).version == "1"
+    assert champions.line.refused == {}
+
+
+def fingerprints(catalog: Catalog) -> dict[str, ModelInputs]:
+    """Inputs that differ from the service's in order, in a dtype, in the service's name."""
+    offered = catalog.service_inputs(SERVICE).inputs
+    other = msgspec.structs.replace(offered[0], dtype="Float64")
+    return {
+        "order": ModelInputs(SERVICE, offered[::-1]),
+        "dtype": ModelInputs(SERVICE, (other, *offered[1:])),
+        "service": ModelInputs("churn", offered),
+    }
+
+
+@pytest.mark.parametrize("difference", ["order", "dtype", "service"])
+def test_inputs_that_are_not_the_services_are_refused(
+    champions: Champions, register: Training, catalog: Catalog, difference: str
+) -> None:
+    register(inputs=fingerprints(catalog)[difference])
+    champions.refresh()
+    reason = champions.line.refused[SERVICE].reason
+    assert "features of Feast service session_duration" in reason or "feature_service" in reason
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"tags": {"schema_fingerprint": "0123"}}, "schema_fingerprint of session_duration"),
+        ({"tags": {"target_transform": "cube"}}, "one of ['', 'log1p']"),
+        ({"files": {"model_inputs.json": "{}"}}, "ordered list of inputs"),
+        ({"files": {"model.lgb": None}}, "LightGBM text"),
+        ({"files": {"model.lgb": "not a tree"}}, "LightGBM text"),
+        (
+            {"files": {"MLmodel": '{"flavors": {"lightgbm": {"data": "model.pkl"}}}'}},
+            "LightGBM text",
+        ),
+    ],
+)
+def test_an_incomplete_version_is_refused(
+    champions: Champions, register: Training, change: Any, says: str
+) -> None:
+    register(**change)
+    champions.refresh()
+    assert says in champions.line.refused[SERVICE].reason
+    assert champions.line.models == {}
+
+
+def test_a_model_of_another_width_is_refused(
+    champions: Champions, register: Training, catalog: Catalog, booster: Any
+) -> None:
+    narrow = ModelInputs(SERVICE, catalog.service_inputs(SERVICE).inputs[:-1])
+    register(files={"model.lgb": booster(narrow, 1)})
+    champions.refresh()
+    assert "train it again" in champions.line.refused[SERVICE].reason
+
+
+def test_the_app_starts_without_registry_and_store(
+    settings: ServingSettings, catalog: Catalog, flaky: FlakyRegistry
+) -> None:
+    flaky.down = True
+    app = create_app(settings, catalog, flaky, clock=lambda: NOW)
+    with TestClient(app) as api:
+        wait_until(lambda: not app_has_asked(api))
+        assert api.get("/health/live").status_code == 200
+        assert api.get("/health/ready").status_code == 503
+
+
+def test_a_prediction_back_transformed_is_never_negative(
+    own_api: Api, register: Training, catalog: Catalog
+) -> None:
+    count = len(catalog.service_inputs(SERVICE).inputs)
+    random = np.random.default_rng(0)
+    options = {"objective": "regression", "verbosity": -1, "num_threads": 1}
+    data = lightgbm.Dataset(random.normal(size=(100, count)), np.full(100, -0.5))
+    files = {"model.lgb": lightgbm.train(options, data, 1).model_to_string()}
+    register("undershoot", files=files)
+    register("plain", files=files, tags={"target_transform": ""})
+    wait_until(lambda: len(served(own_api)) == 3)
+    rows = {
+        name: own_api.post(f"/v1/predict/{name}", json={"customer": "c1"}).json()["predictions"][0]
+        for name in ("undershoot", "plain")
+    }
+    assert rows["undershoot"]["score"] == pytest.approx(-0.5)
+    assert rows["undershoot"]["prediction"] == 0.0
+    assert rows["plain"]["prediction"] == rows["plain"]["score"] == pytest.approx(-0.5)

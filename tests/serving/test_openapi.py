@@ -1,0 +1,76 @@
+"""The API's description: complete, free of the internet, and right when pasted."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shlex
+
+import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
+
+from feature_repo.contracts.settings import ROOT
+
+pytestmark = pytest.mark.xdist_group("serving")
+
+Api = TestClient[Litestar]
+PAGES = {"/", "/schema"}
+
+
+def paste(api: Api, command: str) -> int:
+    """Do what a `curl` line says; its status."""
+    words = shlex.split(command)
+    assert words[0] == "curl"
+    (url,) = [word for word in words if word.startswith("http")]
+    path = re.sub(r"^https?://[^/]+", "", url)
+    if "-d" in words:
+        return api.post(path, content=words[words.index("-d") + 1]).status_code
+    return api.get(path).status_code
+
+
+def test_the_document_states_bodies_answers_and_problems(api: Api) -> None:
+    document = json.loads(api.get("/schema/openapi.json").content)
+    assert set(document["paths"]) == {
+        "/v1/predict/{model}",
+        "/v1/features",
+        "/v1/models",
+        "/health/live",
+        "/health/ready",
+        "/metrics",
+    }
+    operation = document["paths"]["/v1/predict/{model}"]["post"]
+    body = operation["requestBody"]["content"]["application/json"]
+    assert set(body["schema"]["properties"]) == {"customers", "customer", "corridor", "as_of"}
+    assert body["example"] == {"customers": ["c1", "c2"]}
+    assert set(operation["responses"]) >= {"200", "400", "404", "413", "503"}
+    answer = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    name = answer["$ref"].rpartition("/")[2]
+    assert "predictions" in document["components"]["schemas"][name]["properties"]
+    assert api.get("/schema/openapi.yaml").status_code == 200
+
+
+def test_the_page_lists_every_route_with_a_call_that_works(api: Api) -> None:
+    answer = api.get("/schema")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/html")
+    assert not re.search(r"(src|href)=.?(https?:)?//", answer.text), "nothing from elsewhere"
+    calls = re.findall(r"<pre><code>(.*?)</code></pre>", answer.text)
+    assert len(calls) == 6
+    for call in calls:
+        assert paste(api, html.unescape(call)) == 200, call
+
+
+def test_the_root_leads_to_the_page(api: Api) -> None:
+    answer = api.get("/", follow_redirects=False)
+    assert answer.headers["location"] == "/schema"
+
+
+def test_the_calls_in_the_documentation_work(api: Api) -> None:
+    text = (ROOT / "docs" / "api.md").read_text()
+    blocks = re.findall(r"```bash\n(.*?)```(?:\n+`HTTP (\d+)`)?", text, flags=re.DOTALL)
+    calls = [(block.strip(), int(status or 200)) for block, status in blocks if "curl" in block]
+    assert len(calls) >= 7
+    for call, status in calls:
+        assert paste(api, call) == status, call

