@@ -41,7 +41,8 @@ class LatenessGate:
         self._dead_letters = dead_letters
         self._now = now
         self._admitted = admitted
-        self._watermark_us = 0
+        # A log orders the events of one partition only, so each has its own newest instant.
+        self._watermarks_us: dict[int, int] = {}
 
     def admit(self, frame: Frame) -> Frame | None:
         """The frame without the events that went to the dead letters; None if nothing is left."""
@@ -52,8 +53,8 @@ class LatenessGate:
         # The newest instant up to each event, not of its frame: how a log is cut into frames must
         # not decide what is late.
         watermarks = np.maximum.accumulate(np.where(ahead, 0, times))
-        watermarks = np.maximum(watermarks, self._watermark_us)
-        self._watermark_us = int(watermarks[-1])
+        watermarks = np.maximum(watermarks, self._watermarks_us.get(frame.partition, 0))
+        self._watermarks_us[frame.partition] = int(watermarks[-1])
         late = times <= watermarks - _LATENESS_US
         self._set_aside(frame, late & ~ahead, _LATE)
         keep = ~(ahead | late)

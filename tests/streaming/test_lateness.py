@@ -47,6 +47,15 @@ def test_how_the_log_is_cut_into_frames_does_not_matter(tmp_path: Path) -> None:
     assert 0 < results[0][1] < 40
 
 
+def test_a_partition_that_is_ahead_does_not_make_the_others_late(tmp_path: Path) -> None:
+    ahead = page_view(0, at=START + timedelta(days=30))
+    with DeadLetters(tmp_path / "letters.jsonl") as letters:
+        gate = LatenessGate(letters)
+        assert names(gate.admit(Frame(0, 0, batch_of([ahead])))) == ["e0"]
+        assert names(gate.admit(Frame(1, 0, batch_of([page_view(1)])))) == ["e1"]
+        assert names(gate.admit(Frame(0, 1, batch_of([page_view(2)])))) == []
+
+
 def test_a_live_event_from_the_future_does_not_make_the_others_late(tmp_path: Path) -> None:
     events = [page_view(0), page_view(1, at=START + timedelta(days=3)), page_view(2)]
     with DeadLetters(tmp_path / "live.jsonl") as letters:
