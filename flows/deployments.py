@@ -1,0 +1,87 @@
+"""Serving the flows as Prefect deployments with schedules: `python -m flows.deployments`."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import timedelta
+from typing import Any
+
+from prefect import serve
+from prefect.deployments.runner import EntrypointType
+
+from flows.materialize import materialize
+from flows.retrain import MODELS, retrain
+
+
+def deployments(
+    *,
+    retrain_every: timedelta,
+    materialize_every: timedelta = timedelta(days=1),
+    baseline_group: str = "session_corridor",
+) -> list[Any]:
+    """The deployments: retraining of each model, and materialisation.
+
+    Args:
+        retrain_every: interval between two retrainings of a model.
+        materialize_every: interval between two materialisations.
+        baseline_group: the baseline's column, see `flows.retrain.retrain`.
+    """
+    return [
+        *(
+            retrain.to_deployment(
+                name=model.replace("_", "-"),
+                parameters={"model": model, "baseline_group": baseline_group},
+                interval=retrain_every,
+                concurrency_limit=1,
+                tags=["daima", "training"],
+                entrypoint_type=EntrypointType.MODULE_PATH,  # works from any folder
+            )
+            for model in MODELS
+        ),
+        materialize.to_deployment(
+            name="batch-views",
+            interval=materialize_every,
+            concurrency_limit=1,
+            tags=["daima", "features"],
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        ),
+    ]
+
+
+def serve_deployments(
+    *,
+    retrain_every: timedelta = timedelta(minutes=30),
+    materialize_every: timedelta = timedelta(days=1),
+    baseline_group: str = "session_corridor",
+) -> None:
+    """Serve the deployments until the process is told to end (SIGINT, SIGTERM).
+
+    One run at a time: on SQLite, several write at once and get "database is locked".
+    """
+    serve(
+        *deployments(
+            retrain_every=retrain_every,
+            materialize_every=materialize_every,
+            baseline_group=baseline_group,
+        ),
+        limit=1,
+        print_starting_message=False,
+    )
+
+
+def main() -> None:
+    """Read the schedules from the command line and serve."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--retrain-every-min", type=float, default=30.0)
+    parser.add_argument("--materialize-every-h", type=float, default=24.0)
+    parser.add_argument("--baseline-group", default="session_corridor")
+    options = parser.parse_args()
+    serve_deployments(
+        retrain_every=timedelta(minutes=options.retrain_every_min),
+        materialize_every=timedelta(hours=options.materialize_every_h),
+        baseline_group=options.baseline_group,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""What is served: every model's retraining and the materialisation, on their schedules."""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from flows import deployments as module
+from flows.deployments import deployments, main
+from flows.retrain import MODELS
+
+
+def test_every_model_and_the_batch_views_have_a_deployment() -> None:
+    made = deployments(
+        retrain_every=timedelta(minutes=5),
+        materialize_every=timedelta(hours=6),
+        baseline_group="session_channel",
+    )
+    assert [f"{each.flow_name}/{each.name}" for each in made] == [
+        *(f"retrain/{model.replace('_', '-')}" for model in MODELS),
+        "materialize/batch-views",
+    ]
+    assert made[0].parameters == {"model": "session_duration", "baseline_group": "session_channel"}
+    assert made[0].schedules[0].schedule.interval == timedelta(minutes=5)
+    assert made[-1].schedules[0].schedule.interval == timedelta(hours=6)
+    # By module, so that a run finds its flow from any folder.
+    assert [each.entrypoint for each in made] == [
+        "flows.retrain.retrain",
+        "flows.materialize.materialize",
+    ]
+
+
+def test_one_run_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    served: dict[str, Any] = {}
+    monkeypatch.setattr(module, "serve", lambda *each, **how: served.update(how, each=each))
+    monkeypatch.setattr(sys, "argv", ["deployments", "--retrain-every-min", "10"])
+    main()
+    assert served["limit"] == 1
+    assert served["each"][0].schedules[0].schedule.interval == timedelta(minutes=10)

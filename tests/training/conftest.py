@@ -1,0 +1,44 @@
+"""One offline store with everything, one of a click log, and a tracking store, a session each."""
+
+from __future__ import annotations
+
+import mlflow
+import pytest
+
+from feature_repo.contracts.settings import Settings
+from tests.training.sessions import (
+    apply_definitions,
+    session_rows,
+    settings_at,
+    write_batch_tables,
+    write_stream_rows,
+)
+
+
+@pytest.fixture(scope="session")
+def remittance(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Sessions with corridors, and all batch tables."""
+    settings = settings_at(tmp_path_factory.mktemp("remittance"))
+    write_stream_rows(settings, session_rows(12_000, 1_500))
+    write_batch_tables(settings, 1_500)
+    apply_definitions(settings)
+    return settings
+
+
+@pytest.fixture(scope="session")
+def clicks(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Sessions of a click log: no corridor and no batch table."""
+    settings = settings_at(tmp_path_factory.mktemp("clicks"))
+    write_stream_rows(settings, session_rows(4_000, 800, corridors=False, seed=3))
+    apply_definitions(settings)
+    return settings
+
+
+@pytest.fixture(scope="session")
+def tracked(remittance: Settings) -> Settings:
+    """The remittance settings, with a tracking store that exists and keeps its artifacts there."""
+    client = mlflow.MlflowClient(remittance.mlflow_url)
+    client.create_experiment(
+        "session_duration", artifact_location=str(remittance.home / "artifacts")
+    )
+    return remittance

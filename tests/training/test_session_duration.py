@@ -1,0 +1,192 @@
+"""The model of session duration, from offline store to registered version."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import lightgbm as lgb
+import mlflow
+import numpy as np
+import polars as pl
+import pytest
+
+from feature_repo.contracts.errors import DatasetError, ModelError
+from feature_repo.contracts.model_inputs import ModelInputs
+from feature_repo.contracts.settings import Settings
+from tests.training.sessions import START, settings_at, write_stream_rows
+from training.registry import INPUTS_FILE, register, reject
+from training.session_duration import (
+    Config,
+    Trained,
+    build,
+    train,
+    train_session_duration,
+)
+
+QUICK = Config(max_rounds=60, num_leaves=7, bootstrap_resamples=300)
+# SQLAlchemy 2.1's words to MLflow, which opens its own tables in this process here.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),
+    pytest.mark.xdist_group("training"),  # the stores and the model are made once
+]
+
+
+@pytest.fixture(scope="module")
+def trained(remittance: Settings) -> Trained:
+    return train(*build(remittance), QUICK)
+
+
+def test_it_beats_the_mean_of_the_corridor(trained: Trained) -> None:
+    metrics = trained.candidate.metrics
+    assert metrics["rmse"] < metrics["baseline_rmse"] <= metrics["overall_mean_rmse"] + 0.01
+    assert trained.beats_baseline
+    assert trained.interval.low < trained.interval.high < 0
+    assert trained.baseline == "mean per session_corridor"
+    assert "beats mean per session_corridor" in trained.verdict
+
+
+def test_planted_drivers_rank_on_top(trained: Trained) -> None:
+    importance = trained.candidate.importance
+    assert importance["feature"][0] == "session_channel"
+    assert set(importance["feature"].head(4)) >= {"session_channel", "session_start_hour"}
+    assert importance["share"].sum() == pytest.approx(1.0)
+    assert importance["gain"].is_sorted(descending=True)
+    assert trained.candidate.picture.startswith(b"\x89PNG")
+
+
+def test_the_same_result_twice(remittance: Settings, trained: Trained) -> None:
+    again = train(*build(remittance), QUICK)
+    ours, theirs = again.candidate, trained.candidate
+    assert ours.booster.model_to_string() == theirs.booster.model_to_string()
+    assert ours.data_fingerprint == theirs.data_fingerprint
+    assert again.interval == trained.interval
+    assert ours.picture == theirs.picture
+    timeless = {"training_s": 0.0}
+    assert {**ours.metrics, **timeless} == {**theirs.metrics, **timeless}
+
+
+def test_a_click_log_is_judged_by_its_channel(clicks: Settings) -> None:
+    lines: list[str] = []
+    trained = train(
+        *build(clicks), replace(QUICK, baseline_group="session_channel"), report=lines.append
+    )
+    assert trained.baseline == "mean per session_channel"
+    assert lines[0].startswith("round 50: validation RMSE")
+    assert lines[-1].startswith(trained.verdict)
+    assert trained.candidate.params["absent_views"] == (
+        "customer_profile,customer_financials,corridor_costs"
+    )
+
+
+def test_parts_are_in_time_order(trained: Trained) -> None:
+    params, counts = trained.candidate.params, trained.counts
+    assert str(params["validation_start"]) < str(params["test_start"])
+    assert counts["train"] > counts["test"] > counts["validation"] > 0
+    assert counts["train"] + counts["validation"] + counts["test"] <= counts["sessions"]
+    assert counts["open"] > 0
+
+
+def test_labels_that_come_after_the_end_are_not_learnt_from(remittance: Settings) -> None:
+    end = START + timedelta(days=4)
+    sessions, dataset = build(remittance, end=end)
+    assert sessions.window_end == end
+    assert sessions.frame["label_timestamp"].max() <= end  # type: ignore[operator]
+    assert dataset.frame.height == sessions.frame.height
+
+
+def test_too_little_to_train_on(tmp_path: Path, remittance: Settings) -> None:
+    with pytest.raises(DatasetError, match="at least 50 closed sessions, it has 1;"):
+        build(one_session(tmp_path))
+    with pytest.raises(DatasetError, match="at least one event"):
+        build(remittance, end=datetime(2001, 1, 1, tzinfo=UTC))
+
+
+def one_session(home: Path) -> Settings:
+    """One session that is over, and the first event of another."""
+    settings = settings_at(home)
+    times = pl.Series([START, START + timedelta(hours=2)], dtype=pl.Datetime("us", "UTC"))
+    rows = pl.DataFrame(
+        {
+            "customer_id": ["a", "b"],
+            "event_timestamp": times,
+            "session_start_us": times.dt.epoch("us"),
+            "session_duration_s": [0.0, 0.0],
+            "session_corridor": ["GB-NG", "GB-NG"],
+        }
+    )
+    write_stream_rows(settings, rows)
+    return settings
+
+
+def test_an_unknown_baseline_column(remittance: Settings) -> None:
+    sessions, dataset = build(remittance)
+    with pytest.raises(DatasetError, match="such as session_corridor"):
+        train(sessions, dataset, replace(QUICK, baseline_group="colour"))
+
+
+def test_a_registered_version_says_what_it_is(tracked: Settings, trained: Trained) -> None:
+    version = register(tracked, trained.candidate)
+    client = mlflow.MlflowClient(tracked.mlflow_url)
+    tags = client.get_model_version("session_duration", str(version)).tags
+    inputs = trained.candidate.inputs
+    assert json.loads(tags["features"]) == [item.ref for item in inputs.inputs]
+    assert tags["schema_fingerprint"] == inputs.fingerprint
+    assert tags["feature_service"] == "session_duration"
+    assert (tags["target"], tags["target_transform"], tags["unit"]) == (
+        "session_duration_s",
+        "log1p",
+        "s",
+    )
+    assert tags["metric_name"] == "rmse"
+    assert float(tags["metric_value"]) == trained.candidate.metric_value
+    assert datetime.fromisoformat(tags["training_window_start"]) >= START
+    assert datetime.fromisoformat(tags["training_window_end"]) > START
+    assert tags["data_fingerprint"] == trained.candidate.data_fingerprint
+    assert client.get_registered_model("session_duration").aliases == {}  # serving's to move
+
+    reject(tracked, "session_duration", version, "not better")
+    tags = client.get_model_version("session_duration", str(version)).tags
+    assert tags["rejected"] == "not better"
+
+
+def test_plain_mlflow_loads_it(tracked: Settings, trained: Trained) -> None:
+    version = register(tracked, trained.candidate)
+    uri = f"models:/session_duration/{version}"
+    folder = Path(mlflow.artifacts.download_artifacts(uri))
+    inputs = ModelInputs.from_json((folder / INPUTS_FILE).read_bytes())
+    assert inputs == trained.candidate.inputs
+    assert inputs.inputs[3].categories == ("app", "web")
+    assert not list(folder.rglob("*.pkl"))
+
+    frame = build(tracked)[1].frame.head(200)
+    matrix = inputs.matrix(frame)
+    ours = trained.candidate.booster.predict(matrix)
+    plain = mlflow.pyfunc.load_model(uri)
+    assert np.array_equal(plain.predict(pl.DataFrame(matrix, list(inputs.names)).to_pandas()), ours)
+    assert np.array_equal(lgb.Booster(model_file=folder / "model.lgb").predict(matrix), ours)
+    assert plain.metadata.signature.inputs.input_names() == list(inputs.names)
+    run = mlflow.MlflowClient().get_run(plain.metadata.run_id)
+    assert run.data.metrics["rmse"] == trained.candidate.metric_value
+    names = {file.path for file in mlflow.MlflowClient().list_artifacts(plain.metadata.run_id)}
+    assert names == {"importance.csv", "importance.png"}
+
+
+def test_all_of_it_in_one_call(tracked: Settings, trained: Trained) -> None:
+    done = train_session_duration(tracked, config=QUICK)
+    client = mlflow.MlflowClient(tracked.mlflow_url)
+    tags = client.get_model_version("session_duration", str(done.version)).tags
+    assert tags["data_fingerprint"] == trained.candidate.data_fingerprint
+    assert done.trained.verdict == trained.verdict
+    assert done.trained.candidate.importance.height == 45
+
+
+def test_mlflow_is_down(
+    remittance: Settings, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    nowhere = replace(remittance, mlflow_url="http://127.0.0.1:1")
+    with pytest.raises(ModelError, match=r"start it \(make up\), then retry"):
+        register(nowhere, trained.candidate)
