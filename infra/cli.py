@@ -1,1 +1,252 @@
-def main() -> None: ...
+"""The `daima` command. Thin: each bigger command is a module of its own, imported when it runs."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from feature_repo.contracts.errors import DaimaError
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+_interrupts: list[int] = []  # signals that came in
+
+
+class _Commands(TyperGroup):
+    """Turns our own errors into one message and exit code 2, without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DaimaError as error:
+            print(f"daima: {error}", file=sys.stderr, flush=True)
+            raise typer.Exit(EXIT_BAD_INPUT) from error
+        except (KeyboardInterrupt, Exception) as error:
+            # A dataflow turns the interrupt that ended it into an error of its own.
+            if not (isinstance(error, KeyboardInterrupt) or _interrupts):
+                raise
+            print("daima: stopped", file=sys.stderr, flush=True)
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+app = typer.Typer(
+    name="daima",
+    cls=_Commands,
+    help="Real-time behavioural customer profiles: events in, predictions out.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+Home = Annotated[
+    Path | None,
+    typer.Option(help="Folder of everything written locally.  [default: $DAIMA_HOME or .daima]"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
+Embedded = Annotated[
+    bool,
+    typer.Option("--embedded", help="Use a Valkey of this command's own, not the one that runs."),
+]
+Start = Annotated[
+    datetime | None,
+    typer.Option(
+        formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"],
+        help="First instant, UTC.  [default: so that the last day ends now]",
+    ),
+]
+
+
+@app.command()
+def demo(
+    home: Annotated[
+        Path | None,
+        typer.Option(help="Folder to work in; emptied of earlier runs.  [default: .daima/demo]"),
+    ] = None,
+    customers: Annotated[int, typer.Option(hidden=True, min=50)] = 20_000,
+    days: Annotated[float, typer.Option(hidden=True, min=0.25)] = 3.0,
+    seed: Annotated[int, typer.Option(hidden=True)] = 7,
+) -> None:
+    """The main job, end to end: events in, a model trained, predictions out.
+
+    Starts the local stack, simulates a few days of events, streams them into the stores, trains
+    and registers a model, asks the API for predictions, prints what it did, and ends everything.
+    The last line is one JSON object.
+
+    Example:  daima demo
+    """
+    from infra.demo import DemoOptions, run_demo
+
+    run_demo(DemoOptions(home=home, customers=customers, days=days, seed=seed))
+
+
+@app.command()
+def up(
+    home: Home = None,
+    traffic: Annotated[
+        bool,
+        typer.Option(
+            help="Simulate customers: a history at the first start, then live traffic."
+            " Without: the servers alone, for events of your own."
+        ),
+    ] = True,
+    customers: Annotated[int | None, typer.Option(hidden=True, min=50)] = None,
+    days: Annotated[float | None, typer.Option(hidden=True, min=0.25)] = None,
+) -> None:
+    """The local stack, kept running until Ctrl-C, with live traffic on every page.
+
+    Example:  daima up
+              daima up --no-traffic     (then: daima replay FILE --mapping M.yaml)
+    """
+    from infra.up import UpOptions, run_up
+
+    run_up(UpOptions(home=home, traffic=traffic, customers=customers, days=days))
+
+
+@app.command()
+def simulate(
+    *,
+    out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    customers: Annotated[int, typer.Option(min=1, help="Customers of the world.")] = 20_000,
+    days: Annotated[float, typer.Option(min=0.01, help="Length of the history.")] = 3.0,
+    start: Start = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same events.")] = 7,
+    world: Annotated[
+        Path | None, typer.Option(help="The world's knobs (YAML).  [default: the built-in world]")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write simulated events, the daily batch tables, and the planted truth.
+
+    Example:  daima simulate --customers 20000 --days 3 --out simulated
+              daima simulate --start 2026-01-01 --seed 1 --out simulated
+    """
+    from infra.simulate import Crowd, run_simulate
+
+    run_simulate(out, Crowd(customers, seed, world), days, start, as_json=as_json)
+
+
+@app.command()
+def stream(
+    events: Annotated[
+        Path | None, typer.Argument(help="Event file (Parquet), as simulate and replay write it.")
+    ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="The live log (Valkey Streams), until Ctrl-C.")
+    ] = False,
+    embedded: Embedded = False,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the dataflow: events into the online and the offline store.
+
+    Example:  daima stream simulated/events.parquet
+              daima stream --live
+    """
+    from infra.replay import run_stream_file, run_stream_live
+
+    if live == (events is not None):
+        raise DaimaError("EVENTS", expected="an event file, or --live", action="say one of the two")
+    if events is not None:
+        run_stream_file(events, home, embedded=embedded, as_json=as_json)
+    else:
+        run_stream_live(home)
+
+
+@app.command()
+def replay(
+    file: Annotated[Path, typer.Argument(help="Your events: Parquet, CSV or JSON lines.")],
+    *,
+    mapping: Annotated[Path, typer.Option(help="How to read them (YAML).")],
+    rates: Annotated[
+        Path | None,
+        typer.Option(help="Dated exchange rates (CSV).  [default: the ones that come with daima]"),
+    ] = None,
+    embedded: Embedded = False,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run events of your own through the whole path, into both stores.
+
+    Rows that are no events go to a dead-letter file, with the field, the value and the reason.
+
+    Example:  daima replay clicks.parquet --mapping docs/examples/globo.yaml
+              daima replay payments.csv --mapping payments.yaml --rates rates.csv --json
+    """
+    from infra.replay import run_replay
+
+    run_replay(file, mapping, rates, home, embedded=embedded, as_json=as_json)
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="Registered model, such as session_duration.")],
+    customers: Annotated[list[str], typer.Argument(help="One or more customers.")],
+    *,
+    corridor: Annotated[
+        str | None, typer.Option(help="Send and receive country, such as GB-NG.")
+    ] = None,
+    as_of: Annotated[
+        str | None, typer.Option(help="Instant from which ages count (ISO 8601).")
+    ] = None,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the running API for predictions.
+
+    Example:  daima predict session_duration c000017 c000042
+              daima predict session_duration c000017 --corridor GB-NG --json
+    """
+    from infra.predict import run_predict
+
+    run_predict(model, customers, corridor, as_of, home, as_json=as_json)
+
+
+@app.command()
+def status(home: Home = None, as_json: AsJson = False) -> None:
+    """What runs and what it holds; exit code 1 if something is down.
+
+    Example:  daima status
+              daima status --home .daima/demo
+    """
+    from infra.status import run_status
+
+    if not run_status(home, as_json=as_json):
+        raise typer.Exit(1)
+
+
+@app.command()
+def env(home: Home = None) -> None:
+    """Print the settings as shell commands, for feast, mlflow and prefect by hand.
+
+    Example:  eval "$(daima env)"; cd feature_repo; feast feature-views list
+    """
+    from infra.environment import export_lines
+
+    for line in export_lines(home):
+        print(line)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    _interrupts.append(signum)
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Entry point of the console command; SIGTERM ends a command as Ctrl-C does."""
+    # SIGINT too: a script that starts a command in the background makes it ignore that one.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""JSON over HTTP to the stack's own servers: no proxy, no retries, no dependency."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+
+class NoAnswerError(Exception):
+    """Nothing that speaks HTTP and JSON answers there."""
+
+
+def exchange(
+    method: str, url: str, body: object | None = None, timeout_s: float = 30.0
+) -> tuple[int, Any]:
+    """One request; the status and the decoded answer, whatever the status.
+
+    Raises:
+        NoAnswerError: no connection, no answer in time, or an answer that is no JSON.
+    """
+    parts = urlsplit(url)
+    secure = parts.scheme == "https"
+    connect = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+    target = parts.path + (f"?{parts.query}" if parts.query else "")
+    try:
+        connection = connect(parts.hostname or "", parts.port, timeout=timeout_s)
+        try:
+            connection.request(
+                method,
+                target or "/",
+                None if body is None else json.dumps(body),
+                {"Content-Type": "application/json"},
+            )
+            response = connection.getresponse()
+            return response.status, json.loads(response.read() or b"null")
+        finally:
+            connection.close()
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise NoAnswerError(f"{url}: {error}") from error

@@ -1,0 +1,92 @@
+"""`daima predict`: ask the API, show the answer."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from rich.console import Console
+from rich.table import Table
+
+from feature_repo.contracts.errors import DaimaError
+from infra.http_json import NoAnswerError, exchange
+from infra.stack_file import settings_at
+
+
+class PredictionError(DaimaError):
+    """The API did not answer, or refused the request."""
+
+
+def ask(
+    api_url: str,
+    model: str,
+    customers: Sequence[str],
+    corridor: str | None = None,
+    as_of: str | None = None,
+) -> dict[str, Any]:
+    """The API's answer to `POST /v1/predict/{model}`, as JSON.
+
+    Raises:
+        PredictionError: nothing answers there, or the API says what is wrong with the request.
+    """
+    request = {"customers": list(customers), "corridor": corridor, "as_of": as_of}
+    body = {name: value for name, value in request.items() if value is not None}
+    try:
+        status, answer = exchange("POST", f"{api_url}/v1/predict/{quote(model, safe='')}", body)
+    except NoAnswerError as error:
+        raise PredictionError(
+            "API", api_url, "a prediction API that answers", "start it: daima up"
+        ) from error
+    if status >= 400:
+        detail = answer.get("detail") if isinstance(answer, dict) else None
+        raise PredictionError(f"the API answered {status}: {detail or answer}")
+    found: dict[str, Any] = answer
+    return found
+
+
+def prediction_table(answer: dict[str, Any]) -> Table:
+    """A table of an answer: prediction, corridor, and how many features were there."""
+    table = Table(title=f"{answer['model']}, version {answer['version']} ({answer['alias']})")
+    table.add_column("customer")
+    table.add_column("prediction", justify="right")
+    table.add_column("corridor")
+    table.add_column("features")
+    table.add_column("age of the freshest", justify="right")
+    for row in answer["predictions"]:
+        statuses = Counter(row["statuses"].values())
+        ages = row["ages_s"].values()
+        table.add_row(
+            row["customer"],
+            f"{row['prediction']:,.1f} {row['unit'] or ''}".rstrip(),
+            row["corridor"] or "-",
+            ", ".join(f"{count} {status}" for status, count in statuses.most_common()),
+            f"{min(ages):,.0f} s" if ages else "-",
+        )
+    return table
+
+
+def run_predict(
+    model: str,
+    customers: Sequence[str],
+    corridor: str | None,
+    as_of: str | None,
+    home: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """The command.
+
+    Raises:
+        PredictionError: see `ask`.
+    """
+    settings, _ = settings_at(home, os.environ)
+    answer = ask(settings.api_url, model, customers, corridor, as_of)
+    if as_json:
+        print(json.dumps(answer))
+    else:
+        Console().print(prediction_table(answer))
