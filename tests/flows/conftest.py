@@ -9,8 +9,8 @@ import pytest
 from prefect.testing.utilities import prefect_test_harness
 
 from feature_repo.contracts.settings import Settings
+from tests.applied import apply_definitions
 from tests.training.sessions import (
-    apply_definitions,
     session_rows,
     settings_at,
     write_batch_tables,

@@ -11,7 +11,8 @@ import pytest
 from feature_repo.contracts.settings import Settings
 from feature_repo.stores.feast_store import open_store
 from flows.materialize import batch_views, materialize
-from tests.training.sessions import apply_definitions, settings_at
+from tests.applied import apply_definitions
+from tests.training.sessions import settings_at
 
 pytestmark = [
     # ibis says this to DuckDB on Feast's way to the rows.

@@ -20,6 +20,7 @@ from feature_repo.contracts.settings import REPO_PATH, Settings
 from feature_repo.stores.feast_store import open_store
 from streaming.log.valkey_streams import ValkeyLog
 from streaming.run import run_file
+from tests.applied import apply_definitions
 from tests.feature_repo.engine.oracle import features_at
 from tests.streaming.made_events import batch_of, page_view, payment, write_events
 
@@ -33,17 +34,10 @@ def settings(tmp_path: Path, valkey: str) -> Settings:
 
 
 @pytest.fixture
-def store(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> FeatureStore:
-    """The feature store, with the stream views applied."""
-    for name, value in settings.environment().items():
-        monkeypatch.setenv(name, value)
+def store(settings: Settings) -> FeatureStore:
+    """The feature store, with the definitions applied."""
     settings.home.mkdir(parents=True)
-    subprocess.run(
-        [str(Path(sys.executable).with_name("feast")), "apply", "--skip-source-validation"],
-        cwd=REPO_PATH,
-        check=True,
-        capture_output=True,
-    )
+    apply_definitions(settings)
     return open_store(settings)
 
 

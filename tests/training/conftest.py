@@ -6,8 +6,8 @@ import mlflow
 import pytest
 
 from feature_repo.contracts.settings import Settings
+from tests.applied import apply_definitions
 from tests.training.sessions import (
-    apply_definitions,
     session_rows,
     settings_at,
     write_batch_tables,

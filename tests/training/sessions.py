@@ -6,18 +6,14 @@ neither a simulator nor a stream.
 
 from __future__ import annotations
 
-import runpy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pytest
-from feast import Entity, FeatureService, FeatureView
 
 from feature_repo.contracts.features import STREAM_FEATURES, Dtype
-from feature_repo.contracts.settings import REPO_PATH, Settings
-from feature_repo.stores.feast_store import open_store
+from feature_repo.contracts.settings import Settings
 
 START = datetime(2025, 3, 3, tzinfo=UTC)
 CORRIDORS = ("GB-NG", "GB-IN", "US-MX", "US-PH", "DE-TR", "FR-MA")
@@ -171,13 +167,3 @@ def write_batch_tables(settings: Settings, customers: int, *, days: int = 10) ->
             folder = settings.batch_table(name) / f"event_date={instant.date()}"
             folder.mkdir(parents=True, exist_ok=True)
             table.with_columns(at).write_parquet(folder / f"{name}.parquet")
-
-
-def apply_definitions(settings: Settings) -> None:
-    """`feast apply` of the real definitions into the settings' registry, within this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in settings.environment().items():
-            patch.setenv(name, value)
-        defined = runpy.run_path(str(REPO_PATH / "definitions.py"))
-    kinds = (Entity, FeatureView, FeatureService)
-    open_store(settings).apply([value for value in defined.values() if isinstance(value, kinds)])

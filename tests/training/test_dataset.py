@@ -15,9 +15,9 @@ from polars.testing import assert_frame_equal
 from feature_repo.contracts.errors import DatasetError
 from feature_repo.contracts.settings import Settings
 from feature_repo.stores.feast_store import open_store
+from tests.applied import apply_definitions
 from tests.training.sessions import (
     START,
-    apply_definitions,
     session_rows,
     settings_at,
     write_batch_tables,

@@ -1,0 +1,21 @@
+"""The real feature definitions, applied to a registry of the tests' own."""
+
+from __future__ import annotations
+
+import runpy
+
+import pytest
+from feast import Entity, FeatureService, FeatureView
+
+from feature_repo.contracts.settings import REPO_PATH, Settings
+from feature_repo.stores.feast_store import open_store
+
+
+def apply_definitions(settings: Settings) -> None:
+    """`feast apply` of the real definitions into the settings' registry, within this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.environment().items():
+            patch.setenv(name, value)
+        defined = runpy.run_path(str(REPO_PATH / "definitions.py"))
+    kinds = (Entity, FeatureView, FeatureService)
+    open_store(settings).apply([value for value in defined.values() if isinstance(value, kinds)])
