@@ -1,48 +1,48 @@
-"""The file log: one Parquet file of events in event-time order, sorted outside of memory.
-
-Mapped batches are staged in the order of the source; DuckDB finds repeated event ids and sorts,
-spilling to disk beyond its memory limit, so that a file of any size fits.
-"""
+"""The file log: one Parquet file of events in event-time order, of any size in bounded memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_repo.contracts.events import EVENT_SCHEMA, TIMESTAMP
+from feature_repo.contracts.events import EVENT_SCHEMA
 from streaming.mapping.dead_letters import DeadLetter
+from streaming.mapping.duplicates import duplicate_rows
+from streaming.mapping.time_ranges import TimeRanges
 
 ROW_GROUP = 65_536
-# Beyond it the sort spills to disk. 2 GB sort the 1.9 M Globo clicks a tenth faster.
-SORT_MEMORY = "512MB"
+# Arrow bytes of the events sorted at a time; sorting holds them twice.
+RANGE_BYTES = 128 << 20
 DUPLICATE = "duplicate: an earlier row of the file has this event id"
 _ROW = "source_row"
-_TIMES = tuple(field.name for field in EVENT_SCHEMA if field.type == TIMESTAMP)
-# Instants travel through DuckDB as integers: its own type would need its time-zone extension.
-_STAGED = pa.schema(
-    [
-        pa.field(field.name, pa.int64() if field.name in _TIMES else field.type)
-        for field in EVENT_SCHEMA
-    ]
-    + [pa.field(_ROW, pa.int64())]
-)
+_STAGED = EVENT_SCHEMA.append(pa.field(_ROW, pa.int64()))
 # Columns of few values; in the others a dictionary only costs time.
 _DICTIONARY = [
     "event_type", "page", "send_country", "receive_country", "currency",
     "channel", "device", "ip_country",
 ]  # fmt: skip
 
+OnLetters = Callable[[list[DeadLetter]], None]
+
+
+class Written(NamedTuple):
+    """Events in a file, and the first and last event time in µs since 1970 (None without any)."""
+
+    events: int
+    first_us: int | None
+    last_us: int | None
+
 
 class StagedEvents:
     """Events in source order in a temporary file, to be sorted into the file log.
 
-    Use as a context manager; `folder` (for this and for the sort's spill files) must exist.
+    Use as a context manager; `folder` (for all temporary files) must exist.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -51,6 +51,8 @@ class StagedEvents:
         self._writer = pq.ParquetWriter(
             self._path, _STAGED, compression="lz4", use_dictionary=_DICTIONARY
         )
+        self._ranges = TimeRanges()
+        self._bytes = 0
         self.count = 0
 
     def __enter__(self) -> StagedEvents:
@@ -61,92 +63,95 @@ class StagedEvents:
 
     def append(self, events: pa.RecordBatch, rows: npt.NDArray[np.int64]) -> None:
         """Stage a batch of `EVENT_SCHEMA` with the source row of each event."""
-        columns = [
-            events.column(name).cast(pa.int64()) if name in _TIMES else events.column(name)
-            for name in EVENT_SCHEMA.names
-        ]
-        batch = pa.RecordBatch.from_arrays([*columns, pa.array(rows)], schema=_STAGED)
-        self._writer.write_batch(batch)
-        self.count += len(batch)
+        staged = pa.RecordBatch.from_arrays([*events.columns, pa.array(rows)], schema=_STAGED)
+        self._writer.write_batch(staged)
+        self._ranges.learn(_times(staged), rows)
+        self._bytes += staged.nbytes
+        self.count += len(staged)
 
     def write_sorted(
-        self,
-        out: Path,
-        on_duplicates: Callable[[list[DeadLetter]], None],
-        progress: Callable[[float], None],
-    ) -> tuple[int, int | None, int | None]:
+        self, out: Path, on_duplicates: OnLetters, progress: Callable[[float], None]
+    ) -> Written:
         """Write the events to `out` by (event time, source row), each event id once.
 
         Of rows with the same event id the first in the source stays; the others go to
-        `on_duplicates`. Returns how many events were written, and the first and the last event
-        time in µs since 1970 (None without events).
+        `on_duplicates`.
         """
         self._writer.close()
-        with duckdb.connect(config=self._settings()) as db:
-            db.execute(f"CREATE VIEW staged AS FROM read_parquet({_quoted(self._path)})")
-            for letters in _duplicates(db):
-                on_duplicates(letters)
-            written = 0
-            first = last = None
-            with pq.ParquetWriter(
-                out, EVENT_SCHEMA, compression="zstd", compression_level=1,
-                use_dictionary=_DICTIONARY,
-            ) as writer:  # fmt: skip
-                rows = db.sql(
-                    f"SELECT * EXCLUDE ({_ROW}) FROM staged ANTI JOIN duplicates USING ({_ROW})"
-                    f" ORDER BY event_time, {_ROW}"
-                )
-                for batch in rows.to_arrow_reader(ROW_GROUP):
-                    if not batch.num_rows:
-                        continue
-                    times = batch.column("event_time")
-                    first = times[0].as_py() if first is None else first
-                    last = times[-1].as_py()
-                    writer.write_batch(_as_events(batch), row_group_size=ROW_GROUP)
-                    written += batch.num_rows
-                    progress(written / max(self.count, 1))
-        return written, first, last
+        duplicates = duplicate_rows(self._path, _ROW, self._folder / "spill")
+        written, first, last = 0, None, None
+        pending = EVENT_SCHEMA.empty_table()
+        with pq.ParquetWriter(
+            out, EVENT_SCHEMA, compression="zstd", compression_level=1, use_dictionary=_DICTIONARY
+        ) as writer:
+            for events in self._sorted_ranges(duplicates, on_duplicates):
+                times = _times(events)
+                first = int(times[0]) if first is None else first
+                last = int(times[-1])
+                written += len(events)
+                # Row groups of one size, also where one range ends and the next begins.
+                pending = pa.concat_tables([pending, events])
+                whole = len(pending) // ROW_GROUP * ROW_GROUP
+                if whole:
+                    writer.write_table(pending.slice(0, whole), row_group_size=ROW_GROUP)
+                    pending = pending.slice(whole)
+                progress(written / (self.count - len(duplicates)))
+            if len(pending):
+                writer.write_table(pending)
+        return Written(written, first, last)
 
-    def _settings(self) -> dict[str, str]:
-        return {
-            "memory_limit": SORT_MEMORY,
-            "temp_directory": str(self._folder / "spill"),
-            "autoinstall_known_extensions": "false",  # nothing here needs the network
-        }
+    def _sorted_ranges(
+        self, duplicates: npt.NDArray[np.int64], on_duplicates: OnLetters
+    ) -> Iterator[pa.Table]:
+        """The events without duplicates, sorted, in consecutive ranges of time; none is empty."""
+        kept = self._without(duplicates, on_duplicates)
+        count = self._ranges.cut(-(-self._bytes // RANGE_BYTES))
+        tables = self._split(kept, count) if count > 1 else [pa.Table.from_batches(kept, _STAGED)]
+        for table in tables:
+            if len(table):
+                # Stable, and rows come in the source's order: ties stay in it.
+                order = np.argsort(_times(table), kind="stable")
+                yield table.drop_columns([_ROW]).combine_chunks().take(pa.array(order))
+
+    def _without(
+        self, duplicates: npt.NDArray[np.int64], on_duplicates: OnLetters
+    ) -> Iterator[pa.RecordBatch]:
+        with pq.ParquetFile(self._path, pre_buffer=False, buffer_size=1 << 20) as staged:
+            for batch in staged.iter_batches(ROW_GROUP):
+                rows = batch.column(_ROW).to_numpy()
+                repeated = np.isin(rows, duplicates, assume_unique=True)
+                if repeated.any():
+                    on_duplicates(_letters(batch.filter(pa.array(repeated))))
+                    batch = batch.filter(pa.array(~repeated))  # noqa: PLW2901
+                yield batch.cast(_STAGED)
+
+    def _split(self, batches: Iterator[pa.RecordBatch], count: int) -> Iterator[pa.Table]:
+        """The rows of each range, in the source's order, by way of a file each."""
+        paths = [self._folder / f"range-{at}.arrow" for at in range(count)]
+        options = pa.ipc.IpcWriteOptions(compression="lz4")
+        files = [pa.ipc.new_stream(str(path), _STAGED, options=options) for path in paths]
+        for batch in batches:
+            ranges = self._ranges.of(_times(batch), batch.column(_ROW).to_numpy())
+            for at in np.unique(ranges):
+                files[at].write_batch(batch.take(pa.array(np.flatnonzero(ranges == at))))
+        for file in files:
+            file.close()
+        for path in paths:
+            with pa.OSFile(str(path)) as raw, pa.ipc.open_stream(raw) as stream:
+                yield stream.read_all()
+            path.unlink()
 
 
-def _duplicates(db: duckdb.DuckDBPyConnection) -> Iterator[list[DeadLetter]]:
-    """Make the table `duplicates` of source rows, and hand out their dead letters in batches."""
-    # Hashes first: 8 bytes an event, where the ids themselves would spill in big files.
-    db.execute(
-        "CREATE TEMP TABLE repeated AS SELECT hash(event_id) AS h FROM staged"
-        " GROUP BY h HAVING count(*) > 1"
-    )
-    db.execute(
-        f"CREATE TEMP TABLE duplicates AS SELECT {_ROW} FROM ("
-        f" SELECT {_ROW}, row_number() OVER (PARTITION BY event_id ORDER BY {_ROW}) AS n"
-        " FROM staged SEMI JOIN repeated ON hash(staged.event_id) = repeated.h) WHERE n > 1"
-    )
-    found = db.sql(f"FROM staged SEMI JOIN duplicates USING ({_ROW}) ORDER BY {_ROW}")
-    for batch in found.to_arrow_reader(ROW_GROUP):
-        rows = batch.column(_ROW).to_pylist()
-        events = _as_events(batch.select(EVENT_SCHEMA.names)).to_pylist()
-        yield [
-            DeadLetter(row, "event_id", event["event_id"], DUPLICATE, event)
-            for row, event in zip(rows, events, strict=True)
-        ]
+def _times(events: pa.RecordBatch | pa.Table) -> npt.NDArray[np.int64]:
+    """Event times in µs since 1970."""
+    times: npt.NDArray[np.int64] = events.column("event_time").cast(pa.int64()).to_numpy()
+    return times
 
 
-def _as_events(batch: pa.RecordBatch) -> pa.RecordBatch:
-    columns = [
-        batch.column(field.name).cast(pa.timestamp("us")).cast(field.type)
-        if field.name in _TIMES
-        else batch.column(field.name).cast(field.type)
-        for field in EVENT_SCHEMA
+def _letters(repeated: pa.RecordBatch) -> list[DeadLetter]:
+    events = repeated.select(EVENT_SCHEMA.names).to_pylist()
+    rows = repeated.column(_ROW).to_pylist()
+    return [
+        DeadLetter(row, "event_id", event["event_id"], DUPLICATE, event)
+        for row, event in zip(rows, events, strict=True)
     ]
-    return pa.RecordBatch.from_arrays(columns, schema=EVENT_SCHEMA)
-
-
-def _quoted(path: Path) -> str:
-    escaped = str(path).replace("'", "''")
-    return f"'{escaped}'"

@@ -58,7 +58,7 @@ def ingest(
     """Turn a source file into `out`: Parquet of `EVENT_SCHEMA` by (event time, source row).
 
     Memory stays bounded whatever the file's size; temporary files stand beside `out` and need
-    about the size of the events. `out` appears whole at the end or, after an error, not at all.
+    a few times its size. `out` appears whole at the end or, after an error, not at all.
     Closing `dead_letters` is the caller's (use it in a `with`).
 
     Raises:
@@ -87,7 +87,7 @@ def ingest(
                 dead_letters.extend(mapped.letters)
                 report_progress("mapping", raw.fraction)
             report_progress("sorting", 0.0)  # nothing to report until the first sorted row
-            events, first_us, last_us = staged.write_sorted(
+            written = staged.write_sorted(
                 folder / "events.parquet",
                 dead_letters.extend,
                 lambda fraction: report_progress("sorting", fraction),
@@ -97,12 +97,12 @@ def ingest(
         shutil.rmtree(folder, ignore_errors=True)
     return IngestReport(
         rows_read=rows_read,
-        events=events,
+        events=written.events,
         skipped=skipped,
         dead_letters=dead_letters.count - letters_before,
         by_reason=dict(dead_letters.by_reason.most_common()),
-        first_event_time=_instant(first_us),
-        last_event_time=_instant(last_us),
+        first_event_time=_instant(written.first_us),
+        last_event_time=_instant(written.last_us),
         empty_columns=tuple(name for name in mapping.columns if name in empty),
         seconds=time.perf_counter() - started,
     )

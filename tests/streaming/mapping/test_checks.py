@@ -71,7 +71,7 @@ def single(document: dict[str, Any]) -> tuple[str, str] | None:
     return None
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.lists(documents, min_size=1, max_size=30))
 def test_batches_are_judged_as_single_events_are(rows: list[dict[str, Any]]) -> None:
     names = [name for name in EVENT_SCHEMA.names if name not in DERIVED_FIELDS]

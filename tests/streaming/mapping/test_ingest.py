@@ -269,19 +269,24 @@ def test_a_rerun_gives_the_same_bytes(run: Run) -> None:
     assert run(HEADER + GOOD + GOOD).out.read_bytes() == first
 
 
-def test_the_sort_spills_instead_of_growing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_file, "SORT_MEMORY", "64MB")
+@pytest.mark.parametrize("span_s", [0, 3, 10_000_000])
+def test_sorting_in_many_ranges_is_sorting(
+    run: Run, monkeypatch: pytest.MonkeyPatch, span_s: int
+) -> None:
+    monkeypatch.setattr(event_file, "RANGE_BYTES", 20_000)
+    monkeypatch.setattr(event_file, "ROW_GROUP", 500)
+    monkeypatch.setattr(csv_rows, "_BLOCK_BYTES", 4096)
     rng = np.random.default_rng(7)
-    users = rng.bytes(40 * 60_000).hex()
-    rows = [
-        f"e{n},{1_700_000_000 + int(s)},{users[n * 40 : n * 40 + 700]}"
-        for n, s in enumerate(rng.integers(0, 10**7, 60_000))
-    ]
+    seconds = (1_700_000_000 + rng.integers(0, span_s + 1, 6000)).tolist()
+    rows = [f"e{n % 5900},{second},u" for n, second in enumerate(seconds)]
     mapping = MINIMAL.replace("event_time: at", "event_time: {column: at, unit: s}")
     outcome = run("id,at,user\n" + "\n".join(rows), mapping)
-    times = [event["event_time"] for event in outcome.events]
-    assert times == sorted(times)
-    assert len(times) == 60_000
+    expected = sorted(range(5900), key=lambda n: (seconds[n], n))
+    assert [event["event_id"] for event in outcome.events] == [f"e{n}" for n in expected]
+    assert [letter["row"] for letter in outcome.letters] == list(range(5902, 6002))
+    groups = pq.ParquetFile(outcome.out).metadata
+    sizes = [groups.row_group(n).num_rows for n in range(groups.num_row_groups)]
+    assert sizes == [500] * 11 + [400]
 
 
 # -- runs that fail ---------------------------------------------------------------------------

@@ -276,6 +276,13 @@ def test_json_values_of_several_types_become_texts(tmp_path: Path) -> None:
     assert batch.frame["id"].to_list() == [0, 1, 2, 3, 4]
 
 
+def test_a_json_name_that_cannot_be_looked_up(tmp_path: Path) -> None:
+    fields = {"event_id": 'i"d', "event_time": "at", "customer_id": "user"}
+    mapping = parse_mapping({"fields": fields | {"event_type": {"constant": "login"}}})
+    with pytest.raises(MappingError, match="names without quotes"):
+        list(read_batches(write(tmp_path, "x.jsonl", "{}"), mapping))
+
+
 def test_json_numbers_beyond_64_bits_are_kept(tmp_path: Path) -> None:
     line = '{"id": 123456789012345678901234567890, "at": "t", "user": "u", "page": 1e400}'
     batch = read(write(tmp_path, "x.ndjson", line + "\n" + line))
