@@ -19,8 +19,9 @@ from infra.contents import Champion, champions, online_customers
 from infra.first_model import MODEL, train, wait_for, wait_for_model, wait_for_servers
 from infra.predict import ask, prediction_table
 from infra.progress import reporting
+from infra.servers import API, CORE, MLFLOW, PREFECT, VALKEY
 from infra.simulate import EVENTS, TRUTH, Crowd, simulate_and_write
-from infra.stack import API, CORE, MLFLOW, PREFECT, VALKEY, LocalStack, clear_home
+from infra.stack import LocalStack, clear_home
 from infra.streaming_steps import stream_file
 
 if TYPE_CHECKING:

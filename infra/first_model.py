@@ -8,7 +8,8 @@ from datetime import timedelta
 from infra.http_json import NoAnswerError, exchange
 from infra.processes import Child, ProcessError
 from infra.progress import Reporter
-from infra.stack import API, LocalStack
+from infra.servers import API
+from infra.stack import LocalStack
 
 MODEL = "session_duration"
 _POLL_S = 0.2

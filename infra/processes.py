@@ -15,6 +15,8 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import psutil
+
 from feature_repo.contracts.errors import DaimaError
 
 LOOPBACK = "127.0.0.1"
@@ -99,7 +101,7 @@ class Child:
         if self.ready is None:
             raise ValueError(f"{self.name} has no address to wait for")
         deadline = time.monotonic() + timeout.total_seconds()
-        while not answers(self.ready):
+        while not (answers(self.ready) and self._listens(port_of(self.ready))):
             if not self.running:
                 raise self._failure(f"ended with exit code {self._process.returncode}")
             if time.monotonic() > deadline:
@@ -134,6 +136,19 @@ class Child:
             self._process.kill()
             self._process.wait()
 
+    def _listens(self, port: int) -> bool:
+        """Whether it is this child that listens on a port, not somebody who came first."""
+        try:
+            return any(
+                connection.laddr.port == port and connection.status == psutil.CONN_LISTEN
+                for process in psutil.Process(self.pid).children(recursive=True)
+                for connection in process.net_connections("tcp")
+            )
+        except psutil.AccessDenied:
+            return True  # a system that does not tell
+        except psutil.Error:
+            return False  # it has just ended
+
     def _close_stdin(self) -> None:
         if self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
@@ -151,19 +166,31 @@ def answers(address: str, timeout_s: float = 2.0) -> bool:
     try:
         if "://" in address:
             url = urlsplit(address)
-            host, port = url.hostname or LOOPBACK, url.port or 80
-            connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
+            connection = http.client.HTTPConnection(
+                url.hostname or LOOPBACK, port_of(address), timeout=timeout_s
+            )
             try:
                 connection.request("GET", url.path or "/")
                 return connection.getresponse().status < 400
             finally:
                 connection.close()
-        name, _, number = address.rpartition(":")
-        with socket.create_connection((name, int(number)), timeout_s) as conversation:
+        host = address.rpartition(":")[0]
+        with socket.create_connection((host, port_of(address)), timeout_s) as conversation:
             conversation.sendall(b"PING\r\n")
             return conversation.recv(16).startswith(b"+PONG")
     except (OSError, http.client.HTTPException):
         return False
+
+
+def port_of(address: str) -> int:
+    """The port in a URL or in `host:port`.
+
+    >>> port_of("http://127.0.0.1:5000/health"), port_of("127.0.0.1:6379")
+    (5000, 6379)
+    """
+    if "://" in address:
+        return urlsplit(address).port or 80
+    return int(address.rpartition(":")[2])
 
 
 def is_free(port: int) -> bool:

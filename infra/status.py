@@ -74,9 +74,8 @@ def _offline(settings: Settings) -> Part:
 def _registry(settings: Settings) -> Part:
     registry = settings.home / "registry.db"
     there = registry.is_file()
-    what = (
-        f"{registry.stat().st_size / 1024:.0f} kB" if there else 'eval "$(daima env)"; feast apply'
-    )
+    how = 'eval "$(daima env)"; cd feature_repo; feast apply'
+    what = f"{registry.stat().st_size / 1024:.0f} kB" if there else how
     return Part("Feast registry", there, str(registry), what)
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from feature_repo.contracts.settings import Settings
 from infra.processes import answers
-from infra.stack import VALKEY, LocalStack
+from infra.servers import VALKEY
+from infra.stack import LocalStack
 from infra.stack_file import settings_at
 
 

@@ -21,19 +21,9 @@ from infra.live_traffic import LiveTraffic, publish_history
 from infra.predict import PredictionError, ask
 from infra.processes import ProcessError
 from infra.progress import Reporter, reporting
+from infra.servers import API, CORE, FEAST_UI, MLFLOW, PREFECT, USUAL_PORTS, VALKEY
 from infra.simulate import EVENTS, TRUTH, Crowd, simulate_and_write
-from infra.stack import (
-    API,
-    CORE,
-    FEAST_UI,
-    MLFLOW,
-    PREFECT,
-    USUAL_PORTS,
-    VALKEY,
-    LocalStack,
-    StackError,
-    remove,
-)
+from infra.stack import LocalStack, refuse_own_events, remove
 
 _SEED = 7
 _CUSTOMERS = 30_000
@@ -72,7 +62,7 @@ def run_up(options: UpOptions) -> None:
             traffic = None
             with reporting() as reporter:
                 if options.traffic:
-                    _forget_simulated(stack)
+                    forget_simulated(stack)
                 stack.start(*CORE)
                 apply = stack.start_apply()
                 if options.traffic:
@@ -87,7 +77,7 @@ def run_up(options: UpOptions) -> None:
         print("daima: stopped; everything has ended", flush=True)
 
 
-def _forget_simulated(stack: LocalStack) -> None:
+def forget_simulated(stack: LocalStack) -> None:
     """Start the simulated world anew: its live log lies in the store, which keeps nothing.
 
     Models and flow runs stay.
@@ -95,14 +85,7 @@ def _forget_simulated(stack: LocalStack) -> None:
     Raises:
         StackError: the home holds events that nobody simulated.
     """
-    simulated = (stack.home / "simulation").is_dir()
-    if not simulated and parquet_rows(stack.settings.offline):
-        raise StackError(
-            "home",
-            str(stack.home),
-            "a folder without events of your own, for simulated traffic",
-            "run: daima up --no-traffic, or name another --home",
-        )
+    refuse_own_events(stack.home)
     for name in ("simulation", "offline", "valkey", "registry.db"):
         remove(stack.home / name)
 

@@ -97,6 +97,22 @@ def test_a_server_that_does_not_answer_in_time_is_an_error(tmp_path: Path) -> No
     child.stop()
 
 
+def test_somebody_elses_answer_on_the_port_does_not_count(tmp_path: Path) -> None:
+    port = free_port()
+    ready = f"http://127.0.0.1:{port}/"
+    first = python("first", tmp_path, SERVE, str(port), ready=ready)
+    first.wait_ready()
+    second = python(
+        "second", tmp_path, f"import time; time.sleep(0.5); {SERVE}", str(port), ready=ready
+    )
+    try:
+        with pytest.raises(ProcessError, match=r"(?s)second ended with exit code 1.*in use"):
+            second.wait_ready()
+    finally:
+        second.stop()
+        first.stop()
+
+
 def test_a_missing_program_is_an_error_that_names_it(tmp_path: Path) -> None:
     child = Child("absent", ["no-such-program"], log=tmp_path / "absent.log", environ=os.environ)
     with pytest.raises(ProcessError, match="no-such-program: No such file"):

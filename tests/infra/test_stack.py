@@ -11,7 +11,8 @@ import pytest
 
 from infra.environment import export_lines
 from infra.processes import answers
-from infra.stack import VALKEY, LocalStack, StackError, clear_home
+from infra.servers import VALKEY
+from infra.stack import LocalStack, StackError, clear_home
 from infra.stack_file import read_stack_file, settings_at
 from infra.store_choice import online_store
 
@@ -74,6 +75,18 @@ def test_clearing_a_home_leaves_what_is_not_ours(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     clear_home(tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_home_with_events_of_ones_own_is_not_cleared(tmp_path: Path) -> None:
+    rows = tmp_path / "offline" / "customer_events" / "rows.parquet"
+    rows.parent.mkdir(parents=True)
+    rows.write_text("")
+    with pytest.raises(StackError, match="without events of your own"):
+        clear_home(tmp_path)
+    assert rows.exists()
+    (tmp_path / "simulation").mkdir()
+    clear_home(tmp_path)
+    assert not rows.exists()
 
 
 def test_children_do_not_inherit_somebody_elses_settings(tmp_path: Path) -> None:

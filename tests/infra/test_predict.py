@@ -1,0 +1,95 @@
+"""`daima predict` against an API that is played by the test."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from infra.cli import app
+
+ANSWER = {
+    "model": "session_duration",
+    "version": "3",
+    "alias": "champion",
+    "predictions": [
+        {
+            "customer": "c1",
+            "prediction": 61.25,
+            "unit": "s",
+            "score": 4.13,
+            "corridor": "GB-NG",
+            "statuses": {"a:x": "PRESENT", "a:y": "PRESENT", "b:z": "NOT_FOUND"},
+            "ages_s": {"a": 12.0},
+        }
+    ],
+}
+
+
+class FakeApi(BaseHTTPRequestHandler):
+    """Answers as the API does; remembers what it was asked."""
+
+    asked: list[tuple[str, object]]
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        type(self).asked.append((self.path, body))
+        known = self.path == "/v1/predict/session_duration"
+        answer = ANSWER if known else {"title": "unknown model", "detail": "name one of them"}
+        self.send_response(200 if known else 404)
+        self.end_headers()
+        self.wfile.write(json.dumps(answer).encode())
+
+    def log_message(self, *arguments: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeApi]]:
+    """An API whose address the settings name."""
+    FakeApi.asked = []
+    server = HTTPServer(("127.0.0.1", 0), FakeApi)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setenv("DAIMA_HOME", str(tmp_path))
+    monkeypatch.setenv("DAIMA_API", f"http://127.0.0.1:{server.server_port}")
+    # A proxy of the environment must not be asked for our own servers.
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    yield FakeApi
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_predictions_come_as_a_table(api: type[FakeApi]) -> None:
+    result = CliRunner().invoke(app, ["predict", "session_duration", "c1"])
+    assert result.exit_code == 0, result.stderr
+    assert api.asked == [("/v1/predict/session_duration", {"customers": ["c1"]})]
+    assert "version 3 (champion)" in result.stdout
+    row = next(line for line in result.stdout.splitlines() if "c1" in line)
+    assert "61.2 s" in row
+    assert "GB-NG" in row
+    assert "2 PRESENT, 1" in row
+
+
+def test_options_are_passed_on_and_json_is_the_answer(api: type[FakeApi]) -> None:
+    options = ["--corridor", "GB-NG", "--as-of", "2026-01-05T10:00:00Z", "--json"]
+    result = CliRunner().invoke(app, ["predict", "session_duration", "c1", "c2", *options])
+    assert api.asked[0][1] == {
+        "customers": ["c1", "c2"],
+        "corridor": "GB-NG",
+        "as_of": "2026-01-05T10:00:00Z",
+    }
+    assert json.loads(result.stdout) == ANSWER
+
+
+def test_what_the_api_refuses_is_shown(api: type[FakeApi]) -> None:
+    result = CliRunner().invoke(app, ["predict", "churn/../x", "c1"])
+    assert result.exit_code == 2
+    assert result.stderr == "daima: the API answered 404: name one of them\n"
+    assert api.asked[0][0] == "/v1/predict/churn%2F..%2Fx"
