@@ -23,8 +23,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 12) else f"daima needs Python 3.11 or 3.12, $(PYTHON) is {sys.version.split()[0]}; run: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)")'
 	@echo "Installing the locked dependencies into $(VENV) (about two minutes) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@$(BIN)/python infra/install.py
 	@touch $@
 
 demo: $(STAMP) ## The main job, end to end: events in, predictions out
@@ -45,7 +44,7 @@ format: $(STAMP) ## Format and fix what ruff can
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 bench: $(STAMP) ## The benchmarks; each prints one JSON object as its last line
-	@for name in simulator replay; do \
+	@for name in simulator replay globo; do \
 	  echo "== tests.benchmarks.$$name"; $(BIN)/python -m tests.benchmarks.$$name --json || exit 1; done
 
 lock: ## Resolve pyproject.toml into requirements.lock (needs uv on the PATH)
