@@ -143,6 +143,7 @@ def _stream_counts(report: StreamReport) -> dict[str, Any]:
     return {
         "events": report.events,
         "rows_online": report.rows_online,
+        "duplicates": report.duplicates,
         "dead_letters": report.dead_letters,
         "events_per_s": round(report.events_per_s, 1),
         "seconds": round(report.seconds, 1),
@@ -154,6 +155,7 @@ _LABELS = {
     "skipped": "rows skipped as the mapping says",
     "dead_letters": "dead letters",
     "events": "events streamed",
+    "duplicates": "of them duplicates",
     "rows_online": "rows written online",
     "events_per_s": "events a second (dataflow)",
     "first_event_time": "first event",

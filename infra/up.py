@@ -30,6 +30,7 @@ _CUSTOMERS = 30_000
 _DAYS = 2.0
 _LINE_EVERY = timedelta(seconds=5)
 _POLL_S = 0.5
+_STUCK = timedelta(minutes=2)
 
 
 @dataclass(frozen=True)
@@ -136,14 +137,20 @@ def _wait_for_history(reporter: Reporter, stack: LocalStack) -> None:
     total = pq.read_metadata(events).num_rows
     dataflow = stack.child("dataflow")
     with reporter.step("Streaming the history", total) as step:
-        done = 0
+        done, moved_s = 0, time.monotonic()
         while done < total:
+            if time.monotonic() - moved_s > _STUCK.total_seconds():
+                raise ProcessError(
+                    f"the dataflow stands still at {done:,} of {total:,} events",
+                    action=f"see {dataflow.log} and {stack.settings.dead_letters}",
+                )
             if not dataflow.running:
                 dataflow.wait_done()
                 raise ProcessError("dataflow ended", action=f"see {dataflow.log}")
             rows = parquet_rows(stack.settings.stream_table)
-            step.advance(max(0, rows - done))
-            done = max(done, rows)
+            if rows > done:
+                step.advance(rows - done)
+                done, moved_s = rows, time.monotonic()
             time.sleep(_POLL_S)
 
 

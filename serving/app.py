@@ -12,7 +12,7 @@ from litestar import Litestar
 from litestar.types import Message, Scope
 
 from serving.api import routes
-from serving.catalog import Catalog
+from serving.catalog import Catalog, CatalogWatch
 from serving.champions import Champions
 from serving.messages import MAX_BODY_BYTES
 from serving.metrics import Metrics
@@ -35,7 +35,8 @@ def create_app(
 
     Args:
         settings: store, alias and time limits.
-        catalog: the features that can be served (`load_catalog`).
+        catalog: the features that can be served at the start (`load_catalog`); a `feast apply`
+            into the settings' home replaces it.
         registry: an `mlflow.MlflowClient`.
         clock: the present, as an aware datetime.
 
@@ -44,10 +45,13 @@ def create_app(
     connection = StoreConnection(settings)
     reader = OnlineReader(catalog, connection)
     champions = Champions(
-        ModelLoader(registry, reader, settings.alias), settings.reload_every, clock
+        ModelLoader(registry, reader, settings.alias),
+        settings.reload_every,
+        clock,
+        CatalogWatch(settings.shared).reread,
     )
     metrics = Metrics(champions)
-    service = Service(catalog, reader, champions, metrics, clock)
+    service = Service(reader, champions, metrics, clock)
 
     @asynccontextmanager
     async def running(_: Litestar) -> AsyncIterator[None]:

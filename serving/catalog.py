@@ -1,7 +1,8 @@
-"""What can be read online: feature views and services, read once from the Feast registry."""
+"""What can be read online: feature views and services, as the Feast registry holds them."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,6 +11,8 @@ from typing import Any
 from feature_repo.contracts.errors import DaimaError, SettingsError
 from feature_repo.contracts.model_inputs import ModelInput, ModelInputs
 from feature_repo.contracts.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 class UnknownFeatureError(DaimaError):
@@ -93,6 +96,33 @@ def load_catalog(settings: Settings) -> Catalog:
     if not catalog.views:
         raise SettingsError("registry.db", str(registry), "at least one feature view", apply)
     return catalog
+
+
+class CatalogWatch:
+    """Reads the catalogue again whenever Feast's registry file has been written."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._seen: tuple[int, int] | None = None
+
+    def reread(self) -> Catalog | None:
+        """The catalogue, if the file is another than at the last call; else None.
+
+        Feast does not write it in one stroke: one that cannot be read is read again next time.
+        """
+        try:
+            found = (self._settings.home / "registry.db").stat()
+            mark = found.st_mtime_ns, found.st_size
+            if mark == self._seen:
+                return None
+            catalog = load_catalog(self._settings)
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # half a file, or none that Feast understands: keep the former
+            log.warning("Feast's registry cannot be read, serving goes on: %s", error)
+            return None
+        self._seen = mark
+        return catalog
 
 
 def catalog_of(store: Any) -> Catalog:

@@ -9,9 +9,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from feature_repo.contracts.errors import DaimaError, ModelError
+from serving.catalog import Catalog
 from serving.models import ModelLoader, ServedModel
 
 log = logging.getLogger(__name__)
+
+# A refused version may be mended where it lies (a tag, an artifact); each look downloads it.
+RETRY_REFUSED = timedelta(minutes=1)
 
 
 class UnknownModelError(ModelError):
@@ -22,12 +26,12 @@ class UnknownModelError(ModelError):
 class Refusal:
     """A version that the alias names and that does not serve, and why.
 
-    A `final` one is not tried again: a version never changes, nor does the catalogue.
+    It is tried again from `retry_at`, and at once when the feature catalogue has changed.
     """
 
     version: str
     reason: str
-    final: bool
+    retry_at: datetime
 
 
 @dataclass(frozen=True)
@@ -46,11 +50,16 @@ class Champions:
     """
 
     def __init__(
-        self, loader: ModelLoader, every: timedelta, clock: Callable[[], datetime]
+        self,
+        loader: ModelLoader,
+        every: timedelta,
+        clock: Callable[[], datetime],
+        reread_catalog: Callable[[], Catalog | None],
     ) -> None:
         self._loader = loader
         self._every = every
         self._clock = clock
+        self._reread_catalog = reread_catalog
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self.line = Line()
@@ -90,21 +99,28 @@ class Champions:
                 log.warning("registry does not answer, serving goes on: %s", reason)
             self.line = Line(line.models, line.refused, registry_error=reason)
             return
+        catalog = self._reread_catalog()
+        # Another catalogue means another plan, or none, for every model.
+        changed = catalog is not None and self._loader.take_catalog(catalog)
         models: dict[str, ServedModel] = {}
         refused: dict[str, Refusal] = {}
         for name, version in versions.items():
             serving, refusal = line.models.get(name), line.refused.get(name)
             if serving is not None:
                 models[name] = serving
-                if serving.version == version:
-                    continue
-            if refusal is None or refusal.version != version or not refusal.final:
-                outcome = self._load(name, version)
+            if refusal is not None and refusal.version == version:
+                due = self._clock() >= refusal.retry_at
+            else:
+                refusal = None
+                due = serving is None or serving.version != version
+            if due or changed:
+                outcome = self._load(name, version, refusal)
                 if isinstance(outcome, ServedModel):
                     models[name] = outcome
                     continue
                 refusal = outcome
-            refused[name] = refusal
+            if refusal is not None:
+                refused[name] = refusal
         self.line = Line(models, refused)
 
     def start(self) -> None:
@@ -126,17 +142,20 @@ class Champions:
             if self._stopping.wait(self._every.total_seconds()):
                 return
 
-    def _load(self, name: str, version: str) -> ServedModel | Refusal:
+    def _load(self, name: str, version: str, former: Refusal | None) -> ServedModel | Refusal:
+        now = self._clock()
         try:
-            model = self._loader.load(name, version, self._clock())
+            model = self._loader.load(name, version, now)
         except DaimaError as error:
-            log.warning("%s version %s refused: %s", name, version, error)
-            return Refusal(version, str(error), final=True)
-        except Exception as error:  # the registry's, the network's or the disk's: try again later
-            log.warning("%s version %s not loaded: %s", name, version, _first_line(error))
-            return Refusal(version, _first_line(error), final=False)
-        log.info("%s version %s serves", name, version)
-        return model
+            refusal = Refusal(version, str(error), now + RETRY_REFUSED)
+        except Exception as error:  # the registry's, the network's or the disk's: not the version's
+            refusal = Refusal(version, _first_line(error), now)
+        else:
+            log.info("%s version %s serves", name, version)
+            return model
+        if former is None or former.reason != refusal.reason:
+            log.warning("%s version %s refused: %s", name, version, refusal.reason)
+        return refusal
 
 
 def _first_line(error: Exception) -> str:

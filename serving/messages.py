@@ -27,7 +27,7 @@ Corridor = Annotated[
     msgspec.Meta(
         pattern="^[A-Z]{2}-[A-Z]{2}$",
         max_length=5,
-        description="send and receive country, as GB-NG; else the session's, else the profile's",
+        description="send and receive country, as GB-NG; else that of the session, if known",
     ),
 ]
 Instant = Annotated[

@@ -61,13 +61,21 @@ class Metrics:
             ["view", "status"],
             registry=self.registry,
         )
+        self._unreadable = Counter(
+            "daima_unreadable_values",
+            "Values in the online store that are no value of their feature",
+            ["feature"],
+            registry=self.registry,
+        )
         self.registry.register(_ServingVersions(champions))
 
     def count_rows(self, rows: Sequence[FeatureRow]) -> None:
-        """Count what was read, by view and status."""
+        """Count what was read, by view and status, and what could not be read."""
         tally = Tally(pair for row in rows for pair in row.views.items())
         for (view, status), count in tally.items():
             self._views.labels(view, status.value).inc(count)
+        for ref, count in Tally(ref for row in rows for ref in row.unreadable).items():
+            self._unreadable.labels(ref).inc(count)
 
     def count_predictions(self, model: ServedModel, count: int) -> None:
         """Count predictions of one version."""

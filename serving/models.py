@@ -16,8 +16,9 @@ import yaml
 
 from feature_repo.contracts.errors import ModelError
 from feature_repo.contracts.model_inputs import ModelInputs
-from serving.catalog import UnknownFeatureError
-from serving.online import FeatureRow, OnlineReader, ReadPlan
+from serving.catalog import Catalog, UnknownFeatureError
+from serving.online import FeatureRow, OnlineReader
+from serving.read_plan import ReadPlan
 
 MODEL_INPUTS_FILE = "model_inputs.json"
 Vector = npt.NDArray[np.float64]
@@ -85,6 +86,13 @@ class ModelLoader:
         self._client = client
         self._reader = reader
         self.alias = alias
+
+    def take_catalog(self, catalog: Catalog) -> bool:
+        """Go by this catalogue from now on; whether it differs from the former."""
+        changed = catalog != self._reader.catalog
+        if changed:
+            self._reader.catalog = catalog
+        return changed
 
     def versions(self) -> dict[str, str]:
         """Registered model -> the version that the alias names, where it names one.
@@ -202,4 +210,6 @@ def _read_booster(folder: Path, name: str, version: str) -> lightgbm.Booster:
     try:
         return lightgbm.Booster(model_file=str(path))
     except lightgbm.basic.LightGBMError as error:
-        raise ModelError(f"{name} version {version}", data, "LightGBM text", str(error)) from error
+        # Without the folder, which is gone by now and another at each look.
+        reason = str(error).replace(str(path), data)
+        raise ModelError(f"{name} version {version}", data, "LightGBM text", reason) from error

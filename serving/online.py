@@ -9,31 +9,36 @@ values and absent entities as PRESENT.
 
 from __future__ import annotations
 
+import logging
+import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 
 from feature_repo.contracts.events import to_epoch_us
-from feature_repo.contracts.features import SESSION_VIEW
 from feature_repo.stores.redis_layout import (
     decode_timestamp,
     decode_value,
     entity_key_encoder,
-    field_name,
-    timestamp_field,
 )
-from serving.catalog import Catalog, UnknownFeatureError
+from serving.catalog import Catalog
+from serving.read_plan import (
+    CORRIDOR_KEY,
+    CORRIDOR_REF,
+    CUSTOMER_KEY,
+    HashPlan,
+    ReadPlan,
+    plan_read,
+)
 from serving.store_connection import HashRead, HashValues, StoreConnection
 
-CUSTOMER_KEY = "customer_id"
-CORRIDOR_KEY = "corridor"
-# Where a customer's corridor comes from when the request does not name it, best first.
-CORRIDOR_REFS = (f"{SESSION_VIEW}:session_corridor", "customer_profile:main_corridor")
-# What `decode_value` reads; arrays and bytes are no model input.
-_SCALARS = frozenset({"Int32", "Int64", "Float32", "Float64", "String", "Bool"})
+# What decoding bytes that are no protobuf of ours raises (UnicodeDecodeError is a ValueError).
+_UNREADABLE = (ValueError, IndexError, OverflowError, struct.error)
 
 Value = int | float | str | bool | None
+
+log = logging.getLogger(__name__)
 
 
 class Status(StrEnum):
@@ -45,38 +50,6 @@ class Status(StrEnum):
     OUTSIDE_MAX_AGE = "OUTSIDE_MAX_AGE"
 
 
-@dataclass(frozen=True)
-class ViewPlan:
-    """One view's part of a hash read: its event time at `at`, its values after it."""
-
-    name: str
-    ttl_us: int | None
-    refs: tuple[str, ...]
-    at: int
-
-
-@dataclass(frozen=True)
-class HashPlan:
-    """The fields to ask of one entity's hash, and the views they make up."""
-
-    fields: tuple[bytes, ...]
-    views: tuple[ViewPlan, ...]
-
-
-@dataclass(frozen=True)
-class ReadPlan:
-    """What to read for an ordered list of feature references, worked out once a model.
-
-    `hidden` is read in order to find the corridor and left out of the rows.
-    """
-
-    refs: tuple[str, ...]
-    customer: HashPlan
-    corridor: HashPlan
-    hidden: tuple[str, ...]
-    hidden_views: tuple[str, ...]
-
-
 @dataclass
 class FeatureRow:
     """One customer's features.
@@ -84,9 +57,10 @@ class FeatureRow:
     Attributes:
         values: `view:feature` -> value; None unless its status is PRESENT.
         statuses: `view:feature` -> status.
-        views: view -> status of its row: PRESENT, NOT_FOUND or OUTSIDE_MAX_AGE.
+        views: view -> status of its row; NULL_VALUE where its event time cannot be read.
         ages_s: view -> seconds from its event time to the instant asked for, where it has one.
         corridor: the corridor whose features these are, if one is known.
+        unreadable: `view:feature` whose bytes in the store are no value of its type; NULL_VALUE.
     """
 
     values: dict[str, Value] = field(default_factory=dict)
@@ -94,10 +68,13 @@ class FeatureRow:
     views: dict[str, Status] = field(default_factory=dict)
     ages_s: dict[str, float] = field(default_factory=dict)
     corridor: str | None = None
+    unreadable: list[str] = field(default_factory=list)
 
 
 class OnlineReader:
     """Reads features from the online store.
+
+    `catalog` may be replaced while requests are read: a plan keeps the one it was made from.
 
     Trap: the store holds the latest values only. Asking as of an instant in the past changes
     ages and expiry, not the values; a value later than that instant has a negative age.
@@ -108,6 +85,7 @@ class OnlineReader:
         self.connection = connection
         self._customer_key = entity_key_encoder(CUSTOMER_KEY, catalog.project)
         self._corridor_key = entity_key_encoder(CORRIDOR_KEY, catalog.project)
+        self._told: set[str] = set()
 
     def plan(self, refs: Iterable[str]) -> ReadPlan:
         """Work out how to read these references.
@@ -116,22 +94,7 @@ class OnlineReader:
             UnknownFeatureError: a reference is unknown, not a scalar, or of an entity other than
                 customer and corridor.
         """
-        refs = tuple(dict.fromkeys(refs))
-        self.catalog.check_refs(refs)
-        grouped = self._by_join_key(refs)
-        hidden: tuple[str, ...] = ()
-        if grouped[CORRIDOR_KEY]:
-            known = {f"{view.name}:{name}" for view in self.catalog.views.values()
-                     for name in view.features}  # fmt: skip
-            hidden = tuple(ref for ref in CORRIDOR_REFS if ref in known and ref not in refs)
-        shown_views = {_view_of(ref) for ref in refs}
-        return ReadPlan(
-            refs=refs,
-            customer=self._hash_plan(self._by_join_key(refs + hidden)[CUSTOMER_KEY]),
-            corridor=self._hash_plan(grouped[CORRIDOR_KEY]),
-            hidden=hidden,
-            hidden_views=tuple({_view_of(ref) for ref in hidden} - shown_views),
-        )
+        return plan_read(self.catalog, refs)
 
     async def read(
         self, plan: ReadPlan, customers: Sequence[str], as_of: datetime, corridor: str | None = None
@@ -154,15 +117,26 @@ class OnlineReader:
         if plan.customer.fields:
             for row, answer in zip(rows, answers, strict=False):
                 _fill(row, plan.customer, answer, as_of_us)
-        if not corridor_fields:
-            return rows
+        if corridor_fields:
+            await self._join_corridors(plan, rows, corridor, answers, as_of_us)
+        self._tell_unreadable(rows)
+        return rows
+
+    async def _join_corridors(
+        self,
+        plan: ReadPlan,
+        rows: Sequence[FeatureRow],
+        corridor: str | None,
+        answers: Sequence[HashValues],
+        as_of_us: int,
+    ) -> None:
         if corridor is None:
             for row in rows:
                 row.corridor = _corridor_of(row)
             by_corridor = await self._read_corridors(plan, {row.corridor for row in rows})
         else:
             by_corridor = {corridor: answers[-1]}
-        absent: HashValues = [None] * len(corridor_fields)
+        absent: HashValues = [None] * len(plan.corridor.fields)
         for row in rows:
             _fill(row, plan.corridor, by_corridor.get(row.corridor, absent), as_of_us)
             for ref in plan.hidden:
@@ -170,7 +144,6 @@ class OnlineReader:
             for view in plan.hidden_views:
                 del row.views[view]
                 row.ages_s.pop(view, None)
-        return rows
 
     async def _read_corridors(
         self, plan: ReadPlan, corridors: Iterable[str | None]
@@ -182,45 +155,30 @@ class OnlineReader:
         answers = await self.connection.read(commands)
         return dict(zip(names, answers, strict=True))
 
-    def _by_join_key(self, refs: Iterable[str]) -> dict[str, list[str]]:
-        grouped: dict[str, list[str]] = {CUSTOMER_KEY: [], CORRIDOR_KEY: []}
-        for ref in refs:
-            view = self.catalog.views[_view_of(ref)]
-            dtype = view.features[ref.partition(":")[2]]
-            if dtype not in _SCALARS:
-                raise UnknownFeatureError("features", ref, "a scalar", f"it is {dtype}")
-            if view.join_key not in grouped:
-                raise UnknownFeatureError(
-                    "features", ref, f"a feature joined by {sorted(grouped)}", "leave it out"
-                )
-            grouped[view.join_key].append(ref)
-        return grouped
-
-    def _hash_plan(self, refs: Iterable[str]) -> HashPlan:
-        by_view: dict[str, list[str]] = {}
-        for ref in refs:
-            by_view.setdefault(_view_of(ref), []).append(ref)
-        fields: list[bytes] = []
-        views = []
-        for name, view_refs in by_view.items():
-            ttl = self.catalog.views[name].ttl
-            ttl_us = None if ttl is None else ttl // timedelta(microseconds=1)
-            views.append(ViewPlan(name, ttl_us, tuple(view_refs), at=len(fields)))
-            fields.append(timestamp_field(name))
-            fields.extend(field_name(name, ref.partition(":")[2]) for ref in view_refs)
-        return HashPlan(tuple(fields), tuple(views))
-
-
-def _view_of(ref: str) -> str:
-    return ref.partition(":")[0]
+    def _tell_unreadable(self, rows: Sequence[FeatureRow]) -> None:
+        """Log each feature once; the counter in /metrics goes on counting."""
+        new = {ref for row in rows for ref in row.unreadable} - self._told
+        if new:
+            self._told |= new
+            log.warning(
+                "the online store holds what is no value of %s: read as missing; "
+                "materialize or replay again",
+                ", ".join(sorted(new)),
+            )
 
 
 def _corridor_of(row: FeatureRow) -> str | None:
-    for ref in CORRIDOR_REFS:
-        value = row.values.get(ref)
-        if isinstance(value, str):
-            return value
-    return None
+    value = row.values.get(CORRIDOR_REF)
+    return value if isinstance(value, str) else None
+
+
+def _value(raw: bytes, text: bool) -> Value:
+    value = decode_value(raw)
+    if value is not None and isinstance(value, str) is not text:
+        raise ValueError("a text where a number belongs, or the reverse")
+    if type(value) is int and not -(2**63) <= value < 2**63:
+        raise ValueError("more than 64 bits")
+    return value
 
 
 def _fill(row: FeatureRow, plan: HashPlan, answer: HashValues, as_of_us: int) -> None:
@@ -231,19 +189,27 @@ def _fill(row: FeatureRow, plan: HashPlan, answer: HashValues, as_of_us: int) ->
         if stamp is None:
             outcome = Status.NOT_FOUND
         else:
-            age_us = as_of_us - decode_timestamp(stamp)
-            row.ages_s[view.name] = age_us / 1e6
-            expired = view.ttl_us is not None and age_us > view.ttl_us
-            outcome = Status.OUTSIDE_MAX_AGE if expired else Status.PRESENT
+            try:
+                age_us = as_of_us - decode_timestamp(stamp)
+                row.ages_s[view.name] = age_us / 1e6
+                expired = view.ttl_us is not None and age_us > view.ttl_us
+                outcome = Status.OUTSIDE_MAX_AGE if expired else Status.PRESENT
+            except _UNREADABLE:
+                outcome = Status.NULL_VALUE
+                row.unreadable.extend(view.refs)
         row.views[view.name] = outcome
         if outcome is not Status.PRESENT:
             for ref in view.refs:
                 values[ref] = None
                 statuses[ref] = outcome
             continue
-        for at, ref in enumerate(view.refs, view.at + 1):
+        for at, (ref, text) in enumerate(zip(view.refs, view.texts, strict=True), view.at + 1):
             raw = answer[at]
-            value = None if raw is None else decode_value(raw)
+            try:
+                value = None if raw is None else _value(raw, text)
+            except _UNREADABLE:
+                value = None
+                row.unreadable.append(ref)
             values[ref] = value
             if value is not None:
                 statuses[ref] = Status.PRESENT

@@ -19,8 +19,9 @@ from serving.messages import (
     customers_of,
 )
 from serving.metrics import Metrics
-from serving.online import FeatureRow, OnlineReader, ReadPlan
+from serving.online import FeatureRow, OnlineReader
 from serving.problems import RequestError
+from serving.read_plan import ReadPlan
 
 
 def utc_now() -> datetime:
@@ -32,11 +33,15 @@ def utc_now() -> datetime:
 class Service:
     """What answers requests: the reader, the models, the metrics and the clock."""
 
-    catalog: Catalog
     reader: OnlineReader
     champions: Champions
     metrics: Metrics
     clock: Callable[[], datetime]
+
+    @property
+    def catalog(self) -> Catalog:
+        """The features that can be read now."""
+        return self.reader.catalog
 
     async def predict(self, name: str, message: PredictRequest, request_id: str) -> PredictResponse:
         """Predictions of one model for every customer of a request.

@@ -11,7 +11,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from feature_repo.contracts.errors import StoreUnavailableError
-from feature_repo.stores.redis_connection import parse_connection_string
+from feature_repo.contracts.redis_address import parse_connection_string
 from serving.settings import ServingSettings
 
 # One command: a hash and the fields wanted of it; its answer: their values, None where absent.

@@ -46,7 +46,7 @@ class ShardLogic(StatefulBatchLogic[Frame, Update, dict[str, Any]]):
             .combine_chunks()
             .to_batches()[0]
         )
-        rows = self._shard.fold(events, first.offset)
+        rows = self._shard.fold(events)
         updates = [] if rows is None else [Update(first.partition, first.offset, rows)]
         return updates, StatefulBatchLogic.RETAIN
 

@@ -1,4 +1,4 @@
-"""The gate at the head of the dataflow: events too late, or from the future, are dead letters."""
+"""When events may come: those too late, or from the future, are dead letters."""
 
 from __future__ import annotations
 
@@ -29,18 +29,15 @@ class LatenessGate:
     Args:
         dead_letters: where the others go.
         now: the clock of a live log; None for a replay, whose events may have any age.
-        admitted: called with the number of events let through, for counts and progress.
     """
 
     def __init__(
         self,
         dead_letters: DeadLetters,
         now: Callable[[], datetime] | None = None,
-        admitted: Callable[[int], None] = lambda events: None,
     ) -> None:
         self._dead_letters = dead_letters
         self._now = now
-        self._admitted = admitted
         # A log orders the events of one partition only, so each has its own newest instant.
         self._watermarks_us: dict[int, int] = {}
 
@@ -58,7 +55,6 @@ class LatenessGate:
         late = times <= watermarks - _LATENESS_US
         self._set_aside(frame, late & ~ahead, _LATE)
         keep = ~(ahead | late)
-        self._admitted(int(keep.sum()))
         if keep.all():
             return frame
         if not keep.any():

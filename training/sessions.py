@@ -7,7 +7,7 @@ One example a session, at its first event. What is known of it then comes from t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import polars as pl
 
@@ -19,7 +19,6 @@ _COLUMNS = (
     "customer_id",
     "event_timestamp",
     "session_start_us",
-    "session_duration_s",
     "session_corridor",
 )
 
@@ -48,7 +47,10 @@ class Sessions:
 
 
 def closed_sessions(
-    settings: Settings, start: datetime | None = None, end: datetime | None = None
+    settings: Settings,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    now: datetime | None = None,
 ) -> Sessions:
     """The sessions that start at or after `start` and are over by `end`, as known at `end`.
 
@@ -59,6 +61,7 @@ def closed_sessions(
         settings: where the offline store lies.
         start: aware instant; None for the first event there is.
         end: aware instant; None, or an instant past the data, for the last event there is.
+        now: the clock (default: the time of day).
 
     Raises:
         DatasetError: no offline store, a naive or inverted window, or no session in it.
@@ -66,6 +69,7 @@ def closed_sessions(
     Trap: leaving out open sessions favours short ones within half an hour of the window's end.
     Over days that is negligible; the duration distributions must use censoring instead.
     """
+    now = now or datetime.now(UTC)
     for name, instant in (("start", start), ("end", end)):
         if instant is not None and instant.tzinfo is None:
             raise DatasetError(name, str(instant), "an instant with time zone", "append Z")
@@ -80,24 +84,12 @@ def closed_sessions(
             "at least one event",
             f"widen it (the last event is of {data_end}), or stream events first",
         )
-    window_end = data_end if end is None else min(end, data_end)
-    key = ("customer_id", "session_start_us")
-    started = pl.from_epoch("session_start_us", time_unit="us").dt.replace_time_zone("UTC")
-    sessions = (
-        rows.group_by(key)
-        .agg(
-            duration_s=pl.col("session_duration_s").max(),
-            label_timestamp=pl.col("event_timestamp").max() + SESSION_GAP,
-        )
-        .with_columns(event_timestamp=started)
-    )
+    # A device's clock may run ahead; what it says must not close the others' sessions early.
+    window_end = min(end or now, data_end, now)
+    sessions = _cut(rows)
     if start is not None:
         sessions = sessions.filter(pl.col("event_timestamp") >= start)
-    # Two first events at one instant: the later stored row is what the feature join sees too.
-    heads = rows.filter(pl.col("event_timestamp") == started).unique(
-        key, keep="last", maintain_order=True
-    )
-    with_head = sessions.join(heads.select(*key, corridor="session_corridor"), on=key, how="inner")
+    with_head = sessions.filter(pl.col("event_timestamp").dt.epoch("us") == pl.col("head_start_us"))
     closed = with_head.filter(pl.col("label_timestamp") <= window_end).sort(
         "event_timestamp", "customer_id"
     )
@@ -118,6 +110,32 @@ def closed_sessions(
         events=rows.height,
         open=with_head.height - closed.height,
         headless=sessions.height - with_head.height,
+    )
+
+
+def _cut(rows: pl.DataFrame) -> pl.DataFrame:
+    """Sessions from the events' times, not from the starts stored with them.
+
+    A row is as of its event's arrival: an event that came late may have moved or joined sessions
+    whose rows were written before.
+    """
+    time = pl.col("event_timestamp")
+    silent = time.diff() > SESSION_GAP
+    other_customer = pl.col("customer_id") != pl.col("customer_id").shift()
+    return (
+        # Of rows at one instant the last stored is what the feature join sees too.
+        rows.unique(["customer_id", "event_timestamp"], keep="last", maintain_order=True)
+        .sort("customer_id", "event_timestamp")
+        .with_columns(session=(silent | other_customer).fill_null(True).cum_sum())
+        .group_by("session", maintain_order=True)
+        .agg(
+            pl.col("customer_id").first(),
+            time.first(),
+            corridor=pl.col("session_corridor").first(),
+            head_start_us=pl.col("session_start_us").first(),
+            duration_s=(time.last() - time.first()).dt.total_microseconds() / 1e6,
+            label_timestamp=time.last() + SESSION_GAP,
+        )
     )
 
 

@@ -16,6 +16,8 @@ import pyarrow as pa
 from feature_repo.contracts.errors import InputError
 
 REFERENCE_CURRENCY = "USD"
+# Beyond this, whole minor units are no longer exact in a float's 53 bits; no event is worth more.
+MAX_REFERENCE_MINOR = 2**53
 
 # ISO 4217 exponents that are not 2.
 _EXPONENTS = {
@@ -43,7 +45,8 @@ class ExchangeRates:
     there is none. Conversion rounds half to even, to whole minor units.
 
     Raises:
-        InputError: the file is missing, lacks a column, or has a rate that is not above zero.
+        InputError: the file is missing, lacks a column, or has a rate that is not above zero and
+            finite, or two rates of a currency for one date.
     """
 
     def __init__(self, path: Path = DEFAULT_RATES) -> None:
@@ -63,17 +66,31 @@ class ExchangeRates:
             raise InputError(
                 "exchange rates", str(path), "the columns date,currency,usd_per_unit", str(error)
             ) from error
-        bad = table.filter(~(pl.col("usd_per_unit") > 0) | pl.any_horizontal(pl.all().is_null()))
+        scale = pl.col("currency").map_elements(_cents_per_minor, return_dtype=pl.Float64)
+        table = table.with_columns(factor=pl.col("usd_per_unit") * scale)
+        sound = (pl.col("factor") > 0) & pl.col("factor").is_finite()
+        bad = table.filter(~sound | pl.any_horizontal(pl.all().is_null()))
         if bad.height:
             raise InputError(
-                "exchange rates", bad.row(0), "a date, a currency and a rate > 0", f"mend {path}"
+                "exchange rates",
+                ",".join(map(str, bad.row(0)[:3])),
+                "a date, a currency and a rate > 0 and finite",
+                f"mend {path}",
+            )
+        twice = table.filter(pl.struct("date", "currency").is_duplicated())
+        if twice.height:
+            date, currency, *_ = twice.row(0)
+            raise InputError(
+                "exchange rates",
+                f"{date},{currency}",
+                "one rate of a currency for a date",
+                f"leave one of them in {path}",
             )
         self._dates: dict[str, npt.NDArray[np.int64]] = {}
         self._rates: dict[str, npt.NDArray[np.float64]] = {}
         for (currency,), rows in table.sort("date").group_by("currency"):
-            exponent = 2 - minor_unit_exponent(str(currency))
             self._dates[str(currency)] = rows["date"].cast(pl.Int32).cast(pl.Int64).to_numpy()
-            self._rates[str(currency)] = rows["usd_per_unit"].to_numpy() * 10.0**exponent
+            self._rates[str(currency)] = rows["factor"].to_numpy()
 
     def factors(
         self, currency: pa.Array, event_time_us: npt.NDArray[np.int64]
@@ -99,7 +116,8 @@ class ExchangeRates:
     def with_reference_amounts(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Fill `amount_ref_minor` and `fee_ref_minor` of a batch of `EVENT_SCHEMA`.
 
-        Rows whose currency has no rate keep nulls: validation has made them dead letters.
+        Rows whose currency has no rate, or that are worth more than `MAX_REFERENCE_MINOR`, keep
+        nulls: validation makes them dead letters.
         """
         if batch.column("currency").null_count == len(batch):
             return batch
@@ -107,12 +125,32 @@ class ExchangeRates:
         factors = self.factors(batch.column("currency"), times)
         for source in ("amount", "fee"):
             minor = batch.column(f"{source}_minor")
-            absent = np.asarray(minor.is_null()) | np.isnan(factors)
-            value = np.rint(minor.fill_null(0).to_numpy() * np.nan_to_num(factors))
+            worth = reference_minor(minor.fill_null(0).to_numpy(), factors)
+            absent = np.asarray(minor.is_null()) | np.isnan(worth)
             target = f"{source}_ref_minor"
             batch = batch.set_column(
                 batch.schema.get_field_index(target),
                 target,
-                pa.array(value.astype(np.int64), mask=absent),
+                pa.array(np.nan_to_num(worth).astype(np.int64), mask=absent),
             )
         return batch
+
+
+def reference_minor(
+    minor: npt.NDArray[np.int64], factors: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """What n amounts are worth in whole reference minor units, by `ExchangeRates.factors`.
+
+    NaN where there is no rate, or where the amount does not fit (see `MAX_REFERENCE_MINOR`).
+
+    >>> reference_minor(np.array([250, 10**15]), np.array([1.25, 100.0])).tolist()
+    [312.0, nan]
+    """
+    with np.errstate(over="ignore"):  # the infinity it gives is too large as well
+        worth = np.rint(minor * factors)
+    return np.where(np.abs(worth) <= MAX_REFERENCE_MINOR, worth, np.nan)
+
+
+def _cents_per_minor(currency: str) -> float:
+    """Reference minor units for a minor unit of a currency at par."""
+    return float(10.0 ** (2 - minor_unit_exponent(currency)))

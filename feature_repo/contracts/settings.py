@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from feature_repo.contracts.errors import SettingsError
+from feature_repo.contracts.redis_address import printable_address
 
 PROJECT = "daima"
 REPO_PATH = Path(__file__).resolve().parents[1]
@@ -42,7 +42,7 @@ class Settings:
         """Read the settings; every one has a default that fits `make up`.
 
         Raises:
-            SettingsError: `DAIMA_REDIS` is not `host:port[,...]`.
+            SettingsError: `DAIMA_REDIS` names no `host:port`.
         """
         settings = cls(
             home=Path(environ.get("DAIMA_HOME") or ROOT / ".daima").resolve(),
@@ -51,11 +51,7 @@ class Settings:
             prefect_url=environ.get("PREFECT_API_URL") or "http://127.0.0.1:4200/api",
             api_url=environ.get("DAIMA_API") or "http://127.0.0.1:8000",
         )
-        host, _, port = settings.redis_address.partition(":")
-        if not host or not port.isdigit():
-            raise SettingsError(
-                "DAIMA_REDIS", expected="host:port[,db=0,...]", action="set it, or run: make up"
-            )
+        printable_address(settings.redis)  # refuses what is none
         return settings
 
     def environment(self) -> dict[str, str]:
@@ -71,7 +67,7 @@ class Settings:
     @property
     def redis_address(self) -> str:
         """`host:port` of the first node, without credentials."""
-        return self.redis.split(",", 1)[0]
+        return printable_address(self.redis)
 
     @property
     def offline(self) -> Path:

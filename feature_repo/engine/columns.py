@@ -56,6 +56,20 @@ def take(columns: Columns, rows: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -
     return {name: column[rows] for name, column in columns.items()}
 
 
+# Odd, so that multiplication by it loses nothing (the 64-bit golden ratio).
+_SPREAD = np.int64(-7046029254386353131)
+
+
+def identity(columns: Columns) -> npt.NDArray[np.int64]:
+    """One number for each (customer, event id): an id is a customer's own.
+
+    Two pairs share a number with probability 2^-64.
+    """
+    with np.errstate(over="ignore"):
+        mixed: npt.NDArray[np.int64] = columns["event"] ^ (columns["slot"] * _SPREAD)
+    return mixed
+
+
 class Interner:
     """Gives each distinct text a small integer, first come first numbered.
 
@@ -121,12 +135,13 @@ def hash_distinct(texts: pa.Array) -> npt.NDArray[np.int64]:
     return _per_distinct(texts, _hash, 0)
 
 
-_KINDS = Interner(list(EVENT_TYPE_CODE))
+def _kinds(types: pa.Array) -> npt.NDArray[np.int8]:
+    return _per_distinct(types, EVENT_TYPE_CODE.__getitem__, NONE_CODE).astype(np.int8)
 
 
 def session_events(batch: pa.RecordBatch) -> pa.RecordBatch:
     """The rows that belong to sessions: everything but calls, reports and labels."""
-    kinds = _KINDS.codes(batch.column("event_type"))
+    kinds = _kinds(batch.column("event_type"))
     inside = ~np.isin(kinds, _OUTSIDE_CODES)
     return batch if inside.all() else batch.filter(pa.array(inside))
 
@@ -153,7 +168,7 @@ class Encoder:
     def encode(self, batch: pa.RecordBatch, first_order: int) -> Columns:
         """Columns of a batch of `EVENT_SCHEMA` that holds session events only.
 
-        `first_order` is the log position of the batch's first row.
+        `first_order` numbers the batch's first row; rows are numbered in the order of the log.
         """
         rows = len(batch)
         amount, no_amount = _money(batch.column("amount_ref_minor"))
@@ -163,7 +178,7 @@ class Encoder:
             "time": batch.column("event_time").cast(pa.int64()).to_numpy(),
             "order": np.arange(first_order, first_order + rows, dtype=np.int64),
             "event": hash_each(batch.column("event_id")),
-            "kind": _KINDS.codes(batch.column("event_type")).astype(np.int8),
+            "kind": _kinds(batch.column("event_type")),
             "page": hash_distinct(batch.column("page")),
             "amount": amount,
             "fee": fee,

@@ -70,14 +70,18 @@ class SortedEvents:
         ends[:-1] = self.slot[1:] != self.slot[:-1]
         return np.flatnonzero(ends)
 
-    def retained(self, horizon_us: int) -> npt.NDArray[np.bool_]:
+    def retained(self, horizon_us: int, settled_us: int) -> npt.NDArray[np.bool_]:
         """Which events later evaluations may still need.
 
         Whole sessions are kept, so that no later evaluation sees one cut: those that end after
-        the horizon, and each customer's latest two (the features look back one session).
+        the horizon of the windows, and of those settled (over before any event that may still
+        arrive) each customer's latest two: a late event may prolong the last of them, and the
+        features look back one session further.
         """
-        recent = self.time[self.sessions.last] > horizon_us
-        keep: npt.NDArray[np.bool_] = (recent | (self.sessions.newest < 2))[self.sessions.of_event]
+        last_us = self.time[self.sessions.last]
+        two_later = np.minimum(np.arange(len(last_us)) + 2, len(last_us) - 1)
+        needed = (self.sessions.newest < 2) | (last_us[two_later] > settled_us)
+        keep: npt.NDArray[np.bool_] = ((last_us > horizon_us) | needed)[self.sessions.of_event]
         return keep
 
     def features(self, rows: Positions, event_ids: pa.Array) -> pa.RecordBatch:

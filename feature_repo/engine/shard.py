@@ -18,7 +18,9 @@ from feature_repo.engine.evaluate import ROW_SCHEMA, SortedEvents
 # How much older than the newest event an event may be and still be folded in.
 ALLOWED_LATENESS = timedelta(hours=24)
 SNAPSHOT_VERSION = 1
-_RETENTION_US = (LONGEST_WINDOW + ALLOWED_LATENESS) // timedelta(microseconds=1)
+_US = timedelta(microseconds=1)
+_LATENESS_US = ALLOWED_LATENESS // _US
+_RETENTION_US = (LONGEST_WINDOW + ALLOWED_LATENESS) // _US
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,12 @@ class FeatureRows:
     Attributes:
         events: one row a new session event, as of that event (for the offline store).
         latest: one row a touched customer, as of its latest event (for the online store).
+        duplicates: events left out because their customer and id had come before.
     """
 
     events: pa.RecordBatch
     latest: pa.RecordBatch
+    duplicates: int
 
 
 class Shard:
@@ -45,31 +49,31 @@ class Shard:
         self._encoder = Encoder()
         self._history = cols.empty()
         self._watermark_us = 0
+        self._folded = 0
 
-    def fold(self, batch: pa.RecordBatch, first_order: int) -> FeatureRows | None:
-        """Fold in a batch of `EVENT_SCHEMA`; None if nothing in it belongs to a session.
+    def fold(self, batch: pa.RecordBatch) -> FeatureRows | None:
+        """Fold in a batch of `EVENT_SCHEMA`, the next of the log; None if no row is a session's.
 
-        `first_order` is the batch's place in the log, rising from batch to batch.
+        Events of one instant keep the order in which they are folded in.
         """
         batch = session_events(batch)
         if not len(batch):
             return None
-        new = self._encoder.encode(batch, first_order)
+        new = self._encoder.encode(batch, self._folded)
+        self._folded += len(batch)
         touched = np.zeros(len(self._encoder.customers.names), dtype=np.bool_)
         touched[new["slot"]] = True
         known = touched[self._history["slot"]]
         together = cols.concat(cols.take(self._history, known), new)
         kept = len(together["slot"]) - len(new["slot"])
 
-        # History comes first, so of two events with one id the earlier arrival stays.
-        _, distinct = np.unique(together["event"], return_index=True)
+        # History comes first, so of a customer's two events with one id the earlier arrival stays.
+        _, distinct = np.unique(cols.identity(together), return_index=True)
         distinct.sort()
         events = SortedEvents(cols.take(together, distinct), self._encoder)
 
         source_row = distinct[events.order] - kept  # row in `batch`; negative = from history
         fresh = np.flatnonzero(source_row >= 0)
-        if not len(fresh):
-            return None
         # Offline rows keep the order of the log; online rows are one a customer.
         fresh = fresh[np.argsort(source_row[fresh], kind="stable")]
         rows = np.concatenate([fresh, events.latest_rows()])
@@ -77,11 +81,15 @@ class Shard:
         both = events.features(rows, batch.column("event_id").take(from_batch))
 
         self._watermark_us = max(self._watermark_us, int(new["time"].max()))
-        keep = events.retained(self._watermark_us - _RETENTION_US)
+        keep = events.retained(
+            self._watermark_us - _RETENTION_US, self._watermark_us - _LATENESS_US
+        )
         self._history = cols.concat(
             cols.take(self._history, ~known), cols.take(events.columns, keep)
         )
-        return FeatureRows(both.slice(0, len(fresh)), both.slice(len(fresh)))
+        return FeatureRows(
+            both.slice(0, len(fresh)), both.slice(len(fresh)), len(batch) - len(fresh)
+        )
 
     @property
     def customers(self) -> int:
@@ -94,6 +102,7 @@ class Shard:
             "version": SNAPSHOT_VERSION,
             "features": ROW_SCHEMA.names,
             "watermark_us": self._watermark_us,
+            "folded": self._folded,
             "names": self._encoder.names(),
             "history": {name: column.copy() for name, column in self._history.items()},
         }
@@ -116,4 +125,5 @@ class Shard:
         shard._encoder = Encoder(snapshot["names"])
         shard._history = {name: column.copy() for name, column in snapshot["history"].items()}
         shard._watermark_us = snapshot["watermark_us"]
+        shard._folded = snapshot["folded"]
         return shard

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from string import Template
+from typing import Any
 
 import yaml
 from feast import FeatureStore, RepoConfig
@@ -18,6 +20,19 @@ def open_store(settings: Settings) -> FeatureStore:
 
     Trap: opening connects to nothing; an absent registry shows only when something is asked of it.
     """
-    text = (REPO_PATH / "feature_store.yaml").read_text(encoding="utf-8")
-    filled = Template(text).safe_substitute(settings.environment())
-    return FeatureStore(config=RepoConfig(**yaml.safe_load(filled), repo_path=REPO_PATH))
+    document = yaml.safe_load((REPO_PATH / "feature_store.yaml").read_text(encoding="utf-8"))
+    filled = _filled(document, settings.environment())
+    return FeatureStore(config=RepoConfig(**filled, repo_path=REPO_PATH))
+
+
+def _filled(node: Any, variables: Mapping[str, str]) -> Any:
+    """A parsed document with its variables filled in.
+
+    Only after parsing: a value that looks like YAML (a password with ` #`) would change the
+    document, and the parser's complaint would show it.
+    """
+    if isinstance(node, dict):
+        return {key: _filled(value, variables) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_filled(value, variables) for value in node]
+    return Template(node).safe_substitute(variables) if isinstance(node, str) else node

@@ -1,50 +1,34 @@
-"""The online store's address, read as Feast reads it, and a plain client for it."""
+"""A plain client for the online store."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.retry import Retry
 
-from feature_repo.contracts.errors import SettingsError
+from feature_repo.contracts.redis_address import parse_connection_string
+
+# For a connection, and for each answer; redis-py's own default waits for ever.
+TIMEOUT_S = 5.0
 
 
 def connect(connection_string: str) -> redis.Redis[bytes]:
     """A client whose responses are bytes; it connects at its first command.
 
+    It waits `TIMEOUT_S` for a connection and for each answer, unless the string says otherwise
+    (`socket_timeout=30`, in seconds).
+
     Raises:
         SettingsError: see `parse_connection_string`.
     """
-    return redis.Redis(**parse_connection_string(connection_string))
-
-
-def parse_connection_string(text: str) -> dict[str, Any]:
-    """Keyword arguments of a Redis connection, read as Feast reads them.
-
-    Values are JSON where they can be (`ssl=true`, `db=1`), text otherwise; a password is always
-    text. The first node counts.
-
-    Raises:
-        SettingsError: there is no `host:port` (the text itself is not shown: it may hold a
-            password).
-
-    >>> parse_connection_string("127.0.0.1:6379,db=1,password=12=3")
-    {'db': 1, 'password': '12=3', 'host': '127.0.0.1', 'port': 6379}
-    """
-    parts = text.split(",")
-    options: dict[str, Any] = {}
-    for part in parts:
-        name, is_option, raw = part.partition("=")
-        if is_option:
-            try:
-                options[name] = raw if name in {"username", "password"} else json.loads(raw)
-            except json.JSONDecodeError:
-                options[name] = raw
-    nodes = [part for part in parts if "=" not in part]
-    host, _, port = nodes[0].rpartition(":") if nodes else ("", "", "")
-    if not host or not port.isdigit():
-        raise SettingsError(
-            "DAIMA_REDIS", expected="host:port[,db=0,...]", action="set it, or run: make up"
-        )
-    return options | {"host": host, "port": int(port)}
+    defaults: dict[str, Any] = {
+        "socket_timeout": TIMEOUT_S,
+        "socket_connect_timeout": TIMEOUT_S,
+        # As redis-py's own, but not after a time-out: the wait would be four times as long, and
+        # a command that was heard but not answered would be done twice (XADD).
+        "retry": Retry(ExponentialWithJitterBackoff(), 3, supported_errors=(RedisConnectionError,)),
+    }
+    return redis.Redis(**defaults | parse_connection_string(connection_string))

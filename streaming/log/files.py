@@ -64,11 +64,18 @@ def open_event_file(path: Path) -> pq.ParquetFile:
         file = pq.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError("events", str(path), "a readable Parquet file", action) from error
-    names = file.schema_arrow.names
-    if names != EVENT_SCHEMA.names:
-        missing = sorted(set(EVENT_SCHEMA.names) - set(names))
+    if problem := _other_than_events(file.schema_arrow):
         file.close()
-        raise InputError(
-            "events", str(path), f"the event schema's columns (missing: {missing})", action
-        )
+        raise InputError("events", str(path), f"the event schema ({problem})", action)
     return file
+
+
+def _other_than_events(schema: pa.Schema) -> str:
+    if schema.names != EVENT_SCHEMA.names:
+        missing = sorted(set(EVENT_SCHEMA.names) - set(schema.names))
+        return f"missing: {missing}" if missing else f"columns in this order: {EVENT_SCHEMA.names}"
+    for found, wanted in zip(schema, EVENT_SCHEMA, strict=True):
+        plain = found.type.value_type if pa.types.is_dictionary(found.type) else found.type
+        if plain != wanted.type and str(plain) != f"large_{wanted.type}":
+            return f"{found.name} is {found.type}, not {wanted.type}"
+    return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
@@ -29,11 +30,27 @@ class Frame:
     events: pa.RecordBatch
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """An entry of the log that is no frame.
+
+    Attributes:
+        partition, offset: where it stands.
+        content: what stands there, shortened.
+        reason: what was expected.
+    """
+
+    partition: int
+    offset: int
+    content: str
+    reason: str
+
+
 class LogReader(Protocol):
     """Reads a log's frames, in order within each partition."""
 
-    def poll(self) -> list[Frame]:
-        """Frames ready now, without blocking; empty when there are none.
+    def poll(self) -> Sequence[Frame | Unreadable]:
+        """Entries ready now, without blocking; empty when there are none.
 
         Raises:
             StopIteration: the log has an end and it has been reached.

@@ -27,6 +27,8 @@ from streaming.mapping.spec import Mapping
 # No sensible value spans more lines; a quote still open after them was never meant to span any.
 _MAX_LINES_OF_A_ROW = 1000
 _BLOCK_BYTES = 1 << 22  # about 65,000 rows
+# Python's parser refuses values beyond 128 kB unless told otherwise; the plain way takes any.
+_LARGEST_VALUE = 2**31 - 1
 
 
 class _OpenQuoteError(Exception):
@@ -77,6 +79,7 @@ class _Rows:
         self._stream = stream
         self._again: deque[str] = deque()  # lines put back
         self._of_row: list[str] = []  # lines of the row being read
+        csv.field_size_limit(_LARGEST_VALUE)  # of the process; there is no limit of one parser
         self._parser = csv.reader(self._feed(), strict=True)
         problem: Exception | None = None
         self.header: list[str] = []

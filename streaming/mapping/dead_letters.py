@@ -36,13 +36,21 @@ class DeadLetters:
 
     The file comes into being with the first letter, under a temporary name, and gets its own at
     `close`; a rerun replaces it, and a rerun without bad rows removes it. Use as a context manager:
-    leaving it through an exception keeps the file of the run before.
+    leaving it through an exception keeps the file of the run before, and the letters so far in
+    `failed_path` beside it.
+
+    Args:
+        path: the file of letters.
+        live: of a run without an end: letters are appended to the file itself, can be read there
+            after each `extend`, and stay whatever happens.
 
     Trap: records are copies of customers' data: guard the folder as you guard the source.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, live: bool = False) -> None:
         self.path = path
+        self.failed_path = path.with_name(f"{path.stem}.failed.jsonl")
+        self._live = live
         self.by_reason: Counter[tuple[str, str]] = Counter()
         self._partial = path.with_name(f".{path.name}.partial")
         self._file: BinaryIO | None = None
@@ -66,19 +74,27 @@ class DeadLetters:
         for letter in letters:
             if self._file is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = self._partial.open("wb")
+                self._file = self.path.open("ab") if self._live else self._partial.open("wb")
             self.by_reason[letter.field, letter.reason] += 1
             line = {name: _plain(getattr(letter, name)) for name in letter.__struct_fields__}
             self._file.write(msgspec.json.encode(line, enc_hook=str) + b"\n")
+        if self._live and self._file is not None:
+            self._file.flush()
 
     def close(self) -> None:
-        """Put the finished file in place of the one of the run before."""
-        if self._file is None:
+        """Put the finished file in place of the one of the run before; a live one stays."""
+        if not self._close_file(self.path) and not self._live:
             self.path.unlink(missing_ok=True)
-        else:
-            self._file.close()
-            self._file = None
-            self._partial.replace(self.path)
+
+    def _close_file(self, finished: Path) -> bool:
+        """Close the file, if there is one, and give it its name."""
+        if self._file is None:
+            return False
+        self._file.close()
+        self._file = None
+        if not self._live:
+            self._partial.replace(finished)
+        return True
 
     def __enter__(self) -> DeadLetters:
         return self
@@ -91,10 +107,8 @@ class DeadLetters:
     ) -> None:
         if error is None:
             self.close()
-        elif self._file is not None:
-            self._file.close()
-            self._file = None
-            self._partial.unlink(missing_ok=True)
+        else:
+            self._close_file(self.failed_path)
 
 
 def source_stem(source: Path) -> str:

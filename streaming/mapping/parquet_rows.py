@@ -20,7 +20,7 @@ def parquet_batches(path: Path, mapping: Mapping) -> Iterator[RawBatch]:
     """Batches of a Parquet file; rows count from 1.
 
     Raises:
-        InputError: the file is no Parquet.
+        InputError: the file is no Parquet, or has a column that the mapping reads twice.
         MappingError: it lacks a column that the mapping reads, or has it in a type that the
             mapping does not fit.
     """
@@ -31,6 +31,14 @@ def parquet_batches(path: Path, mapping: Mapping) -> Iterator[RawBatch]:
             "source", str(path), "a Parquet file", f"check the file or source.format ({error})"
         ) from error
     mapping.check_columns(schema.names)
+    for column in mapping.columns:
+        if schema.names.count(column) > 1:
+            raise InputError(
+                "source",
+                str(path),
+                f"one column named {column}, not {schema.names.count(column)}",
+                "rename one",
+            )
     _check_types(schema, mapping)
     return _batches(path, mapping.columns)
 
@@ -49,10 +57,11 @@ def _batches(path: Path, columns: tuple[str, ...]) -> Iterator[RawBatch]:
 
 
 def _column(values: pa.Array) -> pl.Series:
-    kind = values.type
-    if pa.types.is_dictionary(kind):
-        values = values.cast(kind.value_type)
-        kind = values.type
+    kind = _plain_type(values.type)
+    if isinstance(values, pa.ExtensionArray):
+        values = values.storage
+    if values.type != kind:
+        values = values.cast(kind)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         try:
             # Arrow hands on whatever bytes the file has; polars takes their validity for granted.
@@ -65,11 +74,27 @@ def _column(values: pa.Array) -> pl.Series:
     return cast(pl.Series, pl.from_arrow(values))
 
 
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type of a column's values as they are handed to polars."""
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
+    if isinstance(kind, pa.BaseExtensionType):  # polars has no text of these
+        return kind.storage_type
+    if pa.types.is_float16(kind):  # floor() of polars 2.1 takes 1.5 for whole
+        return pa.float32()
+    return kind
+
+
 def _check_types(schema: pa.Schema, mapping: Mapping) -> None:
     for column in mapping.columns:
-        if pa.types.is_nested(schema.field(column).type):
+        kind = _plain_type(schema.field(column).type)
+        if not any(known(kind) for known in _KNOWN) or pa.types.is_decimal256(kind):
             raise MappingError(
-                column, str(schema.field(column).type), "a column of single values", "name another"
+                column,
+                str(schema.field(column).type),
+                "a column of single values: texts, numbers (decimals of up to 38 digits), truth"
+                " values or points in time",
+                "name another, or write it as text",
             )
     for name, field in mapping.fields.items():
         for column in field.reads:
@@ -91,3 +116,21 @@ def _check_types(schema: pa.Schema, mapping: Mapping) -> None:
 
 
 _BOOLEANS = ("true", "false")
+# The others (lists, durations, ...) polars cannot write as text: an error, or an end by panic.
+_KNOWN = (
+    pa.types.is_null,
+    pa.types.is_boolean,
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_decimal,
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_string_view,
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_binary_view,
+    pa.types.is_fixed_size_binary,
+    pa.types.is_date,
+    pa.types.is_time,
+    pa.types.is_timestamp,
+)

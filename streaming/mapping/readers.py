@@ -28,14 +28,16 @@ _SUFFIXES: dict[str, Format] = {
     ".ndjson": "jsonl",
 }
 _READERS = {"parquet": parquet_batches, "csv": csv_batches, "jsonl": json_batches}
+# A cut-off archive ends in EOFError, a damaged one in zlib's error: neither is an OSError.
+_UNREADABLE = (OSError, EOFError, zlib.error, pa.ArrowException)
 
 
 def read_batches(path: Path, mapping: Mapping) -> Iterator[RawBatch]:
     """The rows of a Parquet, CSV or JSON-lines file (the two texts also as .gz).
 
     Raises:
-        InputError: at once when the file is missing, a folder, empty or of another format; while
-            iterating when it ends before its end (a cut-off archive, a damaged page).
+        InputError: at once when the file is missing, a folder, empty or of another format; at once
+            or while iterating when it ends before its end (a cut-off archive, a damaged page).
         MappingError: the mapping reads a column that the file lacks, or in another type.
     """
     if not path.is_file():
@@ -49,7 +51,7 @@ def read_batches(path: Path, mapping: Mapping) -> Iterator[RawBatch]:
         )
     try:
         return _guarded(path, _READERS[_format(path, mapping)](path, mapping))
-    except OSError as error:
+    except _UNREADABLE as error:
         raise _unreadable(path, error) from error
 
 
@@ -70,7 +72,7 @@ def _format(path: Path, mapping: Mapping) -> Format:
 def _guarded(path: Path, batches: Iterator[RawBatch]) -> Iterator[RawBatch]:
     try:
         yield from batches
-    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
+    except _UNREADABLE as error:
         raise _unreadable(path, error) from error
 
 

@@ -42,7 +42,7 @@ class OnlineWriter:
         self._connection = self._pool.get_connection()
         self._retry_for_s = retry_for_s
         self._chunks: queue.Queue[list[bytes] | None] = queue.Queue(QUEUED_CHUNKS)
-        self._error: StoreUnavailableError | None = None
+        self._error: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="online-writer", daemon=True)
         self._thread.start()
 
@@ -76,7 +76,7 @@ class OnlineWriter:
                 # After an error nothing more is written: the caller is about to be told.
                 if self._error is None:
                     self._send(chunk)
-            except StoreUnavailableError as error:
+            except Exception as error:  # told to the caller: this thread has none
                 self._error = error
             finally:
                 self._chunks.task_done()

@@ -12,7 +12,7 @@ import pytest
 from feature_repo.contracts.errors import SettingsError
 from feature_repo.contracts.features import STREAM_VIEWS
 from feature_repo.contracts.settings import Settings
-from serving.catalog import Catalog, UnknownFeatureError, catalog_of, load_catalog
+from serving.catalog import Catalog, CatalogWatch, UnknownFeatureError, catalog_of, load_catalog
 from tests.serving.conftest import SERVICE
 
 pytestmark = pytest.mark.xdist_group("serving")
@@ -49,6 +49,23 @@ def test_a_home_without_a_registry_is_told_to_apply(tmp_path: Path) -> None:
     settings = replace(Settings.from_env({}), home=tmp_path)
     with pytest.raises(SettingsError, match="feast apply"):
         load_catalog(settings)
+
+
+def test_a_registry_written_again_is_read_again_and_half_of_one_is_not(
+    applied_home: Settings, catalog: Catalog, tmp_path: Path
+) -> None:
+    registry = tmp_path / "registry.db"
+    watch = CatalogWatch(replace(applied_home, home=tmp_path))
+    assert watch.reread() is None, "none there yet"
+    whole = (applied_home.home / "registry.db").read_bytes()
+    registry.write_bytes(whole)
+    assert watch.reread() == catalog
+    assert watch.reread() is None, "reading does not write"
+    for broken in (b"", whole[: len(whole) // 2]):
+        registry.write_bytes(broken)
+        assert watch.reread() is None
+    registry.write_bytes(whole)
+    assert watch.reread() == catalog
 
 
 def test_views_that_cannot_be_read_by_one_key_are_left_out() -> None:

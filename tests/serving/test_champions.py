@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import lightgbm
@@ -22,7 +23,7 @@ from serving.models import ModelLoader
 from serving.online import OnlineReader
 from serving.settings import ServingSettings
 from serving.store_connection import StoreConnection
-from tests.serving.conftest import NOW, SERVICE, Training, wait_until
+from tests.serving.conftest import NOW, SERVICE, Training, wait_until, with_categories
 
 pytestmark = pytest.mark.xdist_group("serving")
 
@@ -135,11 +136,40 @@ def flaky(registry: MlflowClient) -> FlakyRegistry:
     return FlakyRegistry(registry)
 
 
+class Clock:
+    """A present that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
 @pytest.fixture
-def champions(settings: ServingSettings, catalog: Catalog, flaky: FlakyRegistry) -> Champions:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def applied() -> list[Catalog]:
+    """Catalogues that `feast apply` has written since the last look, latest last."""
+    return []
+
+
+@pytest.fixture
+def champions(
+    settings: ServingSettings,
+    catalog: Catalog,
+    flaky: FlakyRegistry,
+    clock: Clock,
+    applied: list[Catalog],
+) -> Champions:
     reader = OnlineReader(catalog, StoreConnection(settings))
     loader = ModelLoader(flaky, reader, "champion")
-    return Champions(loader, timedelta(seconds=10), clock=lambda: NOW)
+    return Champions(
+        loader, timedelta(seconds=10), clock, lambda: applied.pop() if applied else None
+    )
 
 
 def test_a_registry_that_is_away_stops_nothing(
@@ -164,15 +194,95 @@ def test_a_registry_that_is_away_stops_nothing(
     assert champions.line.registry_error is None
 
 
-def test_a_version_is_downloaded_once_and_a_refused_one_not_again(
-    champions: Champions, flaky: FlakyRegistry, register: Training
+def test_a_version_is_downloaded_once_and_a_refused_one_again_each_minute(
+    champions: Champions,
+    flaky: FlakyRegistry,
+    register: Training,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     register()
     register("broken", files={"model.lgb": "not a tree"})
     for _ in range(3):
         champions.refresh()
     assert flaky.downloads == 2
-    assert champions.line.refused["broken"].final
+    clock.now += timedelta(seconds=60)
+    for _ in range(3):
+        champions.refresh()
+    assert flaky.downloads == 3
+    refusals = [line for line in caplog.messages if "refused" in line]
+    assert len(refusals) == 1, "one reason, one line"
+
+
+def test_a_version_whose_tag_was_mended_serves_without_a_restart(
+    champions: Champions, register: Training, registry: MlflowClient, clock: Clock
+) -> None:
+    register(tags={"target_transform": "cube"})
+    champions.refresh()
+    assert "mend the tag" in champions.line.refused[SERVICE].reason
+    registry.set_model_version_tag(SERVICE, "1", "target_transform", "log1p")
+    clock.now += timedelta(seconds=60)
+    champions.refresh()
+    assert champions.get(SERVICE).version == "1"
+    assert champions.line.refused == {}
+
+
+def with_new_feature(catalog: Catalog) -> Catalog:
+    """What `feast apply` makes of one more feature in the service."""
+    profile = catalog.views["customer_profile"]
+    wider = replace(profile, features=profile.features | {"nickname_length": "Int64"})
+    refs = (*catalog.services[SERVICE], "customer_profile:nickname_length")
+    return replace(
+        catalog,
+        views=catalog.views | {"customer_profile": wider},
+        services=catalog.services | {SERVICE: refs},
+    )
+
+
+def test_a_champion_trained_on_newly_applied_features_serves_without_a_restart(
+    champions: Champions, register: Training, catalog: Catalog, applied: list[Catalog]
+) -> None:
+    register()
+    champions.refresh()
+    later = with_new_feature(catalog)
+    register(inputs=with_categories(later.service_inputs(SERVICE)))
+    champions.refresh()
+    assert champions.get(SERVICE).version == "1"
+    assert "nickname_length" in champions.line.refused[SERVICE].reason
+    applied.append(later)
+    champions.refresh()
+    assert champions.get(SERVICE).version == "2"
+    assert "customer_profile:nickname_length" in champions.get(SERVICE).plan.refs
+    assert champions.line.refused == {}
+
+
+def test_a_champion_whose_features_changed_serves_on_and_says_so(
+    champions: Champions, register: Training, catalog: Catalog, applied: list[Catalog]
+) -> None:
+    register()
+    champions.refresh()
+    applied.append(with_new_feature(catalog))
+    for _ in range(2):
+        champions.refresh()
+        assert champions.get(SERVICE).version == "1"
+        assert "nickname_length" in champions.line.refused[SERVICE].reason
+    applied.append(catalog)
+    champions.refresh()
+    assert champions.get(SERVICE).version == "1"
+    assert champions.line.refused == {}
+
+
+def test_a_feast_apply_reaches_the_running_api(
+    settings: ServingSettings, catalog: Catalog, registry: MlflowClient, register: Training
+) -> None:
+    services = {name: refs for name, refs in catalog.services.items() if name != SERVICE}
+    former = replace(catalog, services=services)
+    register()
+    # The home's registry file is ahead of the catalogue that this app starts with.
+    with TestClient(create_app(settings, former, registry, clock=lambda: NOW)) as api:
+        wait_until(lambda: served(api) == {SERVICE: "1"})
+        body = {"feature_service": SERVICE, "customer": "c1"}
+        assert api.post("/v1/features", json=body).status_code == 200
 
 
 def test_a_version_that_could_not_be_fetched_is_tried_again(
@@ -182,7 +292,7 @@ def test_a_version_that_could_not_be_fetched_is_tried_again(
     (folder,) = [path for path in tmp_path.iterdir() if path.name.startswith(SERVICE)]
     hidden = folder.rename(tmp_path / "hidden")
     champions.refresh()
-    assert not champions.line.refused[SERVICE].final
+    assert champions.line.refused[SERVICE].retry_at == NOW
     hidden.rename(folder)
     champions.refresh()
     assert champions.get(SERVICE).version == "1"

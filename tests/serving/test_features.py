@@ -66,7 +66,7 @@ def test_values_of_a_feature_service(api: Api, catalog: Catalog) -> None:
 
 def test_corridor_features_alone(api: Api, write: Write) -> None:
     write("corridor_costs", "GB-NG", {"providers": 12}, timedelta(days=1))
-    write("customer_profile", "c1", {"main_corridor": "GB-NG"}, timedelta(days=1))
+    write("customer_session", "c1", {"session_corridor": "GB-NG"})
     body = {"features": ["corridor_costs:providers"], "customers": ["c1", "c2"]}
     found, unknown = features(api, body)
     assert found["values"] == {"corridor_costs:providers": 12}

@@ -7,6 +7,9 @@ from litestar import Litestar
 from litestar.testing import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from feature_repo.contracts.settings import PROJECT
+from feature_repo.stores.redis_connection import connect
+from feature_repo.stores.redis_layout import encode_string, entity_key_encoder, field_name
 from tests.serving.conftest import SERVICE, Write
 
 pytestmark = [pytest.mark.xdist_group("serving"), pytest.mark.usefixtures("valkey")]
@@ -46,6 +49,22 @@ def test_requests_predictions_and_freshness_are_counted(api: Api, write: Write) 
     assert added("daima_feature_rows_total", "customer_profile", "NOT_FOUND") == 1
     assert after["daima_model_serving", frozenset({SERVICE, "1", "champion"})] == 1
     assert after["process_resident_memory_bytes", frozenset()] > 0
+
+
+def test_a_value_that_cannot_be_read_is_counted_and_fails_no_batch(
+    api: Api, write: Write, valkey: str
+) -> None:
+    write("customer_profile", "c1", {"tenure_days": 3, "age_band": "25-34"})
+    key = entity_key_encoder("customer_id", PROJECT)("c1")
+    with connect(valkey) as client:
+        client.hset(key, field_name("customer_profile", "tenure_days"), encode_string("three"))
+    answer = api.post(f"/v1/predict/{SERVICE}", json={"customers": ["c1", "c2"]})
+    assert answer.status_code == 200
+    statuses = answer.json()["predictions"][0]["statuses"]
+    assert statuses["customer_profile:tenure_days"] == "NULL_VALUE"
+    assert statuses["customer_profile:age_band"] == "PRESENT"
+    labels = frozenset({"customer_profile:tenure_days"})
+    assert scrape(api)["daima_unreadable_values_total", labels] == 1
 
 
 def test_a_customers_id_is_no_label(api: Api) -> None:

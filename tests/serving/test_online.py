@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from feature_repo.contracts.settings import PROJECT
+from feature_repo.stores.redis_connection import connect
+from feature_repo.stores.redis_layout import entity_key_encoder, field_name, timestamp_field
 from serving.catalog import Catalog, UnknownFeatureError, View
 from serving.online import OnlineReader
 from serving.settings import ServingSettings
@@ -51,7 +54,7 @@ def test_any_number_of_customers_take_two_round_trips(
 ) -> None:
     for number in range(50):
         corridor = ("GB-NG", "GB-IN")[number % 2]
-        write("customer_profile", f"c{number}", {"main_corridor": corridor})
+        write("customer_session", f"c{number}", {"session_corridor": corridor})
     customers = [f"c{number}" for number in range(50)]
     refs = catalog.services[SERVICE]
     rows, trips = read(settings, catalog, refs, customers=customers)
@@ -63,6 +66,74 @@ def test_any_number_of_customers_take_two_round_trips(
     assert trips == [50]
     _, trips = read(settings, catalog, refs, customers=["nobody"])
     assert trips == [1], "no corridor known, none asked for"
+
+
+def test_the_profiles_corridor_does_not_stand_in_for_the_sessions(
+    settings: ServingSettings, catalog: Catalog, write: Write
+) -> None:
+    write("corridor_costs", "GB-NG", {"providers": 12})
+    for customer in ("none", "null", "expired"):
+        write("customer_profile", customer, {"main_corridor": "GB-NG"})
+    write("customer_session", "null", {"session_corridor": None})
+    late = timedelta(minutes=31)
+    write("customer_session", "expired", {"session_corridor": "GB-NG"}, late)
+    for refs in (["corridor_costs:providers"], catalog.services[SERVICE]):
+        customers = ["none", "null", "expired"]
+        rows, _ = read(settings, catalog, refs, customers=customers)
+        assert [row.corridor for row in rows] == [None, None, None]
+        assert {row.statuses["corridor_costs:providers"] for row in rows} == {"NOT_FOUND"}
+
+
+CORRUPT = {
+    "an array": b"\x62\x02\x0a\x00",
+    "a cut double": b"\x29\x00",
+    "an endless number": b"\x20\xff\xff",
+    "a number of 71 bits": b"\x20" + b"\xff" * 10 + b"\x01",
+    "broken UTF-8": b"\x12\x01\xff",
+    "a text": b"\x12\x01x",
+    "bytes of something else": b"hello",
+}
+
+
+@pytest.mark.parametrize("raw", CORRUPT.values(), ids=CORRUPT)
+def test_a_value_that_cannot_be_read_is_missing_and_no_others_business(
+    settings: ServingSettings,
+    catalog: Catalog,
+    write: Write,
+    valkey: str,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    raw: bytes,
+) -> None:
+    for customer in ("bad", "good"):
+        write("customer_profile", customer, {"kyc_level": 2, "tenure_days": 3})
+    key = entity_key_encoder("customer_id", PROJECT)("bad")
+    with connect(valkey) as client:
+        client.hset(key, field_name("customer_profile", "kyc_level"), raw)
+    refs = ["customer_profile:kyc_level", "customer_profile:tenure_days"]
+    (bad, good), _ = read(settings, catalog, refs, customers=["bad", "good"])
+    assert bad.values == {refs[0]: None, refs[1]: 3}
+    assert bad.statuses == {refs[0]: "NULL_VALUE", refs[1]: "PRESENT"}
+    assert bad.unreadable == [refs[0]]
+    assert (good.values, good.unreadable) == ({refs[0]: 2, refs[1]: 3}, [])
+    (line,) = caplog.messages
+    assert refs[0] in line
+    assert "bad" not in line, "customers' ids stay out of logs"
+
+
+@pytest.mark.parametrize("raw", [b"\x08", b"\x08" + b"\xff" * 200 + b"\x01"], ids=["cut", "huge"])
+def test_an_event_time_that_cannot_be_read_makes_its_row_missing(
+    settings: ServingSettings, catalog: Catalog, write: Write, valkey: str, raw: bytes
+) -> None:
+    write("customer_profile", "bad", {"kyc_level": 2})
+    key = entity_key_encoder("customer_id", PROJECT)("bad")
+    with connect(valkey) as client:
+        client.hset(key, timestamp_field("customer_profile"), raw)
+    ref = "customer_profile:kyc_level"
+    (row,), _ = read(settings, catalog, [ref], customers=["bad"])
+    assert (row.values, row.statuses) == ({ref: None}, {ref: "NULL_VALUE"})
+    assert (row.views, row.ages_s) == ({"customer_profile": "NULL_VALUE"}, {})
+    assert row.unreadable == [ref]
 
 
 def test_a_view_without_ttl_never_expires(

@@ -121,9 +121,9 @@ def test_as_of_moves_ages_and_expiry(api: Api) -> None:
     assert row["ages_s"]["customer_session"] == 3 * 86400 + 120
     assert row["statuses"]["customer_session:session_start_hour"] == "OUTSIDE_MAX_AGE"
     assert row["statuses"]["customer_activity:event_count_5m"] == "PRESENT"
-    # The session has expired, so the corridor is the profile's, though no model input.
-    assert row["corridor"] == "GB-IN"
-    assert "customer_profile:main_corridor" not in row["statuses"]
+    # The session has expired and its corridor with it; the profile's is not taken instead.
+    assert row["corridor"] is None
+    assert row["statuses"]["corridor_costs:providers"] == "NOT_FOUND"
     earlier = (NOW - timedelta(days=5)).astimezone()
     (row,) = predict(api, {"customer": "c1", "as_of": earlier.isoformat()})["predictions"]
     assert row["ages_s"]["customer_session"] == 120 - 5 * 86400

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
 import polars as pl
 import pytest
-import redis
 from feast import FeatureStore
 
 from feature_repo.contracts.errors import InputError, StoreUnavailableError
 from feature_repo.contracts.features import STREAM_FEATURES, STREAM_VIEWS
-from feature_repo.contracts.settings import REPO_PATH, Settings
+from feature_repo.contracts.settings import PROJECT, REPO_PATH, Settings
 from feature_repo.stores.feast_store import open_store
-from streaming.log.valkey_streams import ValkeyLog
+from feature_repo.stores.redis_connection import connect
+from feature_repo.stores.redis_layout import entity_key_encoder
+from streaming.log.valkey_streams import ValkeyLog, stream_name
 from streaming.run import run_file
 from tests.applied import apply_definitions
 from tests.feature_repo.engine.oracle import features_at
-from tests.streaming.made_events import batch_of, page_view, payment, write_events
+from tests.streaming.made_events import START, batch_of, page_view, payment, write_events
 
 REFS = [f"{view}:{f.name}" for view, features in STREAM_VIEWS.items() for f in features]
 NAMES = [feature.name for feature in STREAM_FEATURES]
@@ -120,30 +123,67 @@ def test_an_absent_store_is_named_before_anything_is_written(tmp_path: Path) -> 
     assert not settings.home.exists()
 
 
-def test_the_live_process_drains_on_sigterm(settings: Settings, valkey: str) -> None:
-    now = datetime.now(UTC)
-    events = [page_view(n, f"c{n % 5}", now - timedelta(seconds=60 - n)) for n in range(60)]
-    host, port = valkey.split(":")
-    process = subprocess.Popen(
+def run_live_process(settings: Settings, until: Callable[[], bool], stop: int) -> tuple[int, str]:
+    """`python -m streaming` until something holds, then a signal: exit code and output."""
+    with subprocess.Popen(
         [sys.executable, "-m", "streaming"],
         env={"PATH": "", **settings.environment()},
         cwd=REPO_PATH.parent,
         stdout=subprocess.PIPE,
         text=True,
-    )
-    try:
-        with redis.Redis(host=host, port=int(port)) as client:
-            ValkeyLog(client).append(batch_of(events))
+    ) as process:
+        try:
             deadline = time.monotonic() + 60
-            while client.dbsize() < 5 + len(client.keys("daima:events:*")):
-                assert time.monotonic() < deadline, "no features came online"
+            while not until():
+                assert time.monotonic() < deadline, "the live process did nothing"
+                assert process.poll() is None, "the live process ended"
                 time.sleep(0.1)
-        process.terminate()
-        output, _ = process.communicate(timeout=30)
-    finally:
-        process.kill()
-        process.wait()
-    assert process.returncode == 0
-    assert "streamed 60 events" in output
+            process.send_signal(stop)
+            output, _ = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    return process.returncode, output
+
+
+def test_the_live_process_survives_bad_entries_drains_on_sigterm_and_starts_anew(
+    settings: Settings, valkey: str
+) -> None:
+    now = datetime.now(UTC)
+    events = [page_view(n, f"c{n % 5}", now - timedelta(seconds=60 - n)) for n in range(60)]
+    with connect(valkey) as client:
+        client.xadd(stream_name(0), {b"arrow": b"garbage"})
+        ValkeyLog(client).append(batch_of(events))
+        key_of = entity_key_encoder("customer_id", PROJECT)
+
+        def all_online() -> bool:
+            return client.exists(*(key_of(f"c{n}") for n in range(5))) == 5
+
+        for stop, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 0)):
+            client.delete(*(key_of(f"c{n}") for n in range(5)))
+            returned, output = run_live_process(settings, all_online, stop)
+            assert returned == code
+    assert "streamed 60 events, 1 dead letters" in output
     stored = pl.read_parquet(settings.stream_table, hive_partitioning=True)
-    assert stored.height == 60
+    assert sorted(stored["event_id"].to_list()) == sorted(event.event_id for event in events)
+    letters = [path.read_text() for path in settings.dead_letters.glob("live-*")]
+    assert "garbage" in letters[-1]
+
+
+def test_a_mended_replay_leaves_no_rows_of_the_one_before(
+    tmp_path: Path, settings: Settings
+) -> None:
+    path = tmp_path / "log" / "made.parquet"
+    for shift in (timedelta(days=9), timedelta(0)):
+        events = [page_view(n, "c1", START + shift + timedelta(minutes=n)) for n in range(90)]
+        run_file(write_events(events, path), settings)
+    other = tmp_path / "other" / "made.parquet"
+    run_file(write_events([page_view(500, "c2")], other), settings)
+    stored = pl.read_parquet(settings.stream_table, hive_partitioning=True)
+    assert stored.height == 91
+    assert stored.filter(pl.col("event_timestamp") >= START + timedelta(days=1)).is_empty()
+
+
+def test_duplicates_are_counted(tmp_path: Path, settings: Settings) -> None:
+    events = [page_view(n % 4) for n in range(6)]
+    report = run_file(write_events(events, tmp_path / "twice.parquet"), settings)
+    assert (report.events, report.duplicates) == (6, 2)

@@ -136,3 +136,32 @@ def test_files_that_are_not_the_dataflows(tmp_path: Path) -> None:
     pl.DataFrame({"x": [1]}).write_parquet(settings.stream_table / "x.parquet")
     with pytest.raises(DatasetError, match="session_start_us"):
         closed_sessions(settings)
+
+
+@pytest.mark.parametrize(
+    ("rows", "minutes"),
+    [
+        # The first event came last: the others' rows were written with a later start.
+        ([("a", 10, 10, None), ("a", 20, 10, None), ("a", 0, 0, None)], [20.0]),
+        # An event between came last and joined what had been two sessions.
+        ([("a", 0, 0, None), ("a", 40, 40, None), ("a", 20, 0, None)], [40.0]),
+        # A repeated row is one event.
+        ([("a", 0, 0, None), ("a", 5, 0, None), ("a", 5, 0, None)], [5.0]),
+    ],
+)
+def test_sessions_are_those_of_all_events_whenever_they_came(
+    tmp_path: Path, rows: list[tuple[str, float, float, str | None]], minutes: list[float]
+) -> None:
+    sessions = closed_sessions(store(tmp_path, [*rows, ("z", 400, 400, None)]))
+    found = sessions.frame.filter(pl.col("customer_id") == "a")
+    assert (found["duration_s"] / 60).to_list() == minutes
+    assert sessions.headless == 0
+
+
+def test_a_clock_that_runs_ahead_closes_nobody_elses_session(tmp_path: Path) -> None:
+    rows = [("a", 0, 0, None), ("b", 50, 50, None), ("c", 110, 110, None)]
+    settings = store(tmp_path, rows)
+    closed = closed_sessions(settings, now=at(60))
+    assert closed.frame["customer_id"].to_list() == ["a"]
+    assert closed.window_end == at(60)
+    assert closed_sessions(settings, now=at(500)).frame["customer_id"].to_list() == ["a", "b"]

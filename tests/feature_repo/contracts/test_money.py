@@ -58,6 +58,28 @@ def test_reference_amounts_are_whole_cents(tmp_path: Path) -> None:
     assert filled.column("fee_ref_minor").to_pylist() == [1, 0, None, None]
 
 
+@pytest.mark.parametrize("rate", ["1e3", "1e200"])
+def test_an_amount_whose_worth_does_not_fit_has_none(tmp_path: Path, rate: str) -> None:
+    def event(amount: int, currency: str) -> Event:
+        return Event(
+            event_id="e",
+            event_time=datetime(2026, 1, 5, tzinfo=UTC),
+            customer_id="c",
+            event_type=EventType.QUOTE,
+            amount_minor=amount,
+            fee_minor=0,
+            currency=currency,
+        )
+
+    table = rates(tmp_path, f"2026-01-01,XBT,{rate}\n2026-01-01,XAU,2\n")
+    batch = events_to_batch(
+        [event(10**15, "XBT"), event(2**52, "XAU"), event(2**52 + 1, "XAU"), event(0, "XBT")]
+    )
+    filled = table.with_reference_amounts(batch)
+    assert filled.column("amount_ref_minor").to_pylist() == [None, 2**53, None, 0]
+    assert filled.column("fee_ref_minor").to_pylist() == [0, 0, 0, 0]
+
+
 def test_the_shipped_file_has_the_reference_currency_at_one() -> None:
     factor = ExchangeRates(DEFAULT_RATES).factors(
         pa.array(["USD"]), np.array([us(date(2017, 10, 1))])
@@ -70,6 +92,15 @@ def test_the_shipped_file_has_the_reference_currency_at_one() -> None:
     [
         ("2026-01-01,GBP,-1\n", "rate > 0"),
         ("2026-01-01,GBP,\n", "rate > 0"),
+        ("2026-01-01,EUR,1\n2026-01-02,GBP,NaN\n", r"2026-01-02,GBP,nan.*finite"),
+        ("2026-01-01,GBP,inf\n", r"2026-01-01,GBP,inf.*finite"),
+        ("2026-01-01,GBP,-inf\n", "2026-01-01,GBP,-inf"),
+        ("2026-01-01,JPY,1e307\n", "2026-01-01,JPY,1e.307"),  # not finite by the cent
+        ("2026-01-01,KWD,5e-324\n", "2026-01-01,KWD,5e-324"),  # nothing by the cent
+        (
+            "2026-01-01,GBP,1.2\n2026-02-01,GBP,1.2\n2026-01-01,EUR,1\n2026-01-01,GBP,1.3\n",
+            "2026-01-01,GBP.*one rate of a currency for a date",
+        ),
         ("yesterday,GBP,1.2\n", "date,currency,usd_per_unit"),
     ],
 )

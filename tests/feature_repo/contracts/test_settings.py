@@ -21,6 +21,10 @@ def test_a_malformed_store_address_is_refused_without_showing_it(address: str) -
     assert "secret" not in str(caught.value)
 
 
-def test_the_printable_address_has_no_password() -> None:
-    settings = Settings.from_env({"DAIMA_REDIS": "db:6379,password=secret"})
-    assert settings.redis_address == "db:6379"
+@pytest.mark.parametrize("text", ["db:6379,password=secret", "password=secret:123,db:6379"])
+def test_the_printable_address_has_no_password(text: str) -> None:
+    assert Settings.from_env({"DAIMA_REDIS": text}).redis_address == "db:6379"
+
+
+def test_an_ipv6_address_is_one() -> None:
+    assert Settings.from_env({"DAIMA_REDIS": "[::1]:6379"}).redis_address == "[::1]:6379"

@@ -6,6 +6,7 @@ import pickle
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -21,7 +22,7 @@ from feature_repo.contracts.events import (
 )
 from feature_repo.contracts.features import STREAM_FEATURES
 from feature_repo.contracts.money import ExchangeRates
-from feature_repo.engine.shard import Shard
+from feature_repo.engine.shard import ALLOWED_LATENESS, Shard
 from tests.feature_repo.engine.oracle import Row, features_at
 
 RATES = ExchangeRates()
@@ -71,7 +72,7 @@ def fold_all(events: list[Event], batch_rows: int) -> tuple[list[Row], dict[str,
     rows: list[Row] = []
     latest: dict[str, Row] = {}
     for first in range(0, len(events), batch_rows):
-        changed = shard.fold(batch_of(events[first : first + batch_rows]), first)
+        changed = shard.fold(batch_of(events[first : first + batch_rows]))
         if changed is not None:
             rows += changed.events.to_pylist()
             latest |= {row["customer_id"]: row for row in changed.latest.to_pylist()}
@@ -112,32 +113,73 @@ def _counts(event: Event, events: list[Event]) -> bool:
 
 @settings(max_examples=150, deadline=None)
 @given(events=event_lists(), batch_rows=st.integers(1, 8), data=st.data())
-def test_final_state_does_not_depend_on_arrival(
+def test_arrival_out_of_order_ends_in_the_same_state(
     events: list[Event], batch_rows: int, data: st.DataObject
 ) -> None:
-    """Out of order within the lateness, in batches of any size: the same latest rows."""
+    """Within the lateness, in batches of any size: late rows are right, and so is the end."""
     distinct = list({event.event_id: event for event in reversed(events)}.values())
     distinct.sort(key=lambda event: event.event_time)
-    day = distinct[-1].event_time - timedelta(hours=23)
-    old = [event for event in distinct if event.event_time < day]
-    recent = [event for event in distinct if event.event_time >= day]
-    arrived = old + data.draw(st.permutations(recent))
-    # Ties in event time keep log order, so attributes may differ between tied events only.
-    if len({event.event_time for event in distinct}) < len(distinct):
-        return
-    _, latest = fold_all(arrived, batch_rows)
-    assert set(latest) == session_customers(distinct)
+    # No two at one instant: tied events keep their order of arrival, which differs here.
+    distinct = [
+        msgspec.structs.replace(event, event_time=event.event_time + timedelta(microseconds=2 * n))
+        for n, event in enumerate(distinct)
+    ]
+    arrived: list[Event] = []
+    while distinct:
+        # Whoever comes next is at most a day older than the newest that has come.
+        newest = max((event.event_time for event in arrived), default=distinct[0].event_time)
+        allowed = newest - ALLOWED_LATENESS
+        overdue = [e for e in distinct if e.event_time - allowed < timedelta(hours=2)]
+        chosen = data.draw(st.sampled_from(overdue[:1] or distinct[:6]))
+        distinct.remove(chosen)
+        if chosen.event_time > allowed:
+            arrived.append(chosen)
+    rows, latest = fold_all(arrived, batch_rows)
+    assert set(latest) == session_customers(arrived)
     for customer, row in latest.items():
         check_row(row, features_at(arrived, customer, to_epoch_us(row["event_timestamp"])))
+    # A late event's own row counts what had arrived with it or before.
+    places = {event.event_id: place for place, event in enumerate(arrived)}
+    for row in rows:
+        batch_end = (places[row["event_id"]] // batch_rows + 1) * batch_rows
+        instant_us = to_epoch_us(row["event_timestamp"])
+        check_row(row, features_at(arrived[:batch_end], row["customer_id"], instant_us))
+
+
+def test_a_late_event_joins_sessions_that_looked_settled() -> None:
+    """The session before the joined ones is remembered, though two newer ones stood after it."""
+    first = [_view(n, START + timedelta(minutes=5 * n)) for n in range(2)]
+    now = START + timedelta(days=20)
+    later = [_view(2, now - timedelta(minutes=40)), _view(3, now)]
+    for late in (now - timedelta(minutes=20), now - timedelta(hours=10)):
+        shard = Shard()
+        events = [*first, *later, _view(4, late)]
+        shard.fold(batch_of(first))
+        shard.fold(batch_of(later))
+        changed = shard.fold(batch_of(events[-1:]))
+        assert changed is not None
+        for row, instant in ((changed.latest, now), (changed.events, late)):
+            check_row(row.to_pylist()[0], features_at(events, "a", to_epoch_us(instant)))
+
+
+def test_an_event_id_belongs_to_its_customer() -> None:
+    both = [_view(0, START), msgspec.structs.replace(_view(0, START), customer_id="b")]
+    for batches in ([both], [both[:1], both[1:]]):
+        shard = Shard()
+        changed = [shard.fold(batch_of(batch)) for batch in batches]
+        assert sum(len(rows.events) for rows in changed if rows) == 2
+        again = shard.fold(batch_of(both))
+        assert again is not None
+        assert (len(again.events), again.duplicates) == (0, 2)
 
 
 def test_a_restored_shard_goes_on_as_if_nothing_had_happened() -> None:
     events = [_view(number, START + timedelta(minutes=10 * number)) for number in range(20)]
     whole, halved = Shard(), Shard()
-    whole.fold(batch_of(events[:10]), 0)
-    halved.fold(batch_of(events[:10]), 0)
+    whole.fold(batch_of(events[:10]))
+    halved.fold(batch_of(events[:10]))
     restored = Shard.restore(pickle.loads(pickle.dumps(halved.snapshot())))  # noqa: S301
-    expected, found = (shard.fold(batch_of(events[10:]), 10) for shard in (whole, restored))
+    expected, found = (shard.fold(batch_of(events[10:])) for shard in (whole, restored))
     assert expected is not None
     assert found is not None
     assert found.events.equals(expected.events)
@@ -152,10 +194,10 @@ def test_a_snapshot_of_other_features_is_refused() -> None:
 
 def test_a_snapshot_is_not_changed_by_later_events() -> None:
     shard = Shard()
-    shard.fold(batch_of([_view(0, START)]), 0)
+    shard.fold(batch_of([_view(0, START)]))
     snapshot = shard.snapshot()
     before = pickle.dumps(snapshot)
-    shard.fold(batch_of([_view(1, START + timedelta(seconds=1))]), 1)
+    shard.fold(batch_of([_view(1, START + timedelta(seconds=1))]))
     assert pickle.dumps(snapshot) == before
 
 
@@ -163,7 +205,7 @@ def test_old_sessions_are_forgotten_but_never_cut() -> None:
     shard = Shard()
     for day in range(40):
         events = [_view(2 * day + i, START + timedelta(days=day, minutes=i)) for i in range(2)]
-        shard.fold(batch_of(events), 2 * day)
+        shard.fold(batch_of(events))
     kept = len(shard.snapshot()["history"]["time"])
     # 7 days of windows and 1 day of lateness, in sessions of two events a day.
     assert 2 * 8 <= kept <= 2 * 9
@@ -174,8 +216,8 @@ def test_the_session_before_is_remembered_however_long_ago_it_was() -> None:
     long_ago = [_view(number, START + timedelta(minutes=number)) for number in range(3)]
     today = [_view(3 + n, START + timedelta(days=60, minutes=n)) for n in range(2)]
     row = None
-    for number, events in enumerate([long_ago, today[:1], today[1:]]):
-        row = shard.fold(batch_of(events), 10 * number)
+    for events in (long_ago, today[:1], today[1:]):
+        row = shard.fold(batch_of(events))
     assert row is not None
     check_row(
         row.latest.to_pylist()[0],
@@ -192,7 +234,7 @@ def test_calls_and_labels_alone_change_nothing() -> None:
         label_event_id="e",
         label_value=1.0,
     )
-    assert Shard().fold(batch_of([label]), 0) is None
+    assert Shard().fold(batch_of([label])) is None
 
 
 def _view(number: int, instant: datetime) -> Event:

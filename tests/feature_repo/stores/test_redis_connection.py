@@ -1,40 +1,32 @@
-"""Connection strings as Feast reads them."""
+"""The plain client: it talks, and it does not wait for ever."""
 
 from __future__ import annotations
 
+import socket
+from time import monotonic
+
 import pytest
-from feast.infra.online_stores.redis import RedisOnlineStore
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from feature_repo.contracts.errors import SettingsError
-from feature_repo.stores.redis_connection import connect, parse_connection_string
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "127.0.0.1:6379",
-        "redis.example:6380,db=3,ssl=true",
-        "h:1,password=p=q==,username=ana,ssl_cert_reqs=none",
-    ],
-)
-def test_as_feast(text: str) -> None:
-    nodes, options = RedisOnlineStore._parse_connection_string(text)
-    parsed = parse_connection_string(text)
-    assert (parsed.pop("host"), str(parsed.pop("port"))) == (nodes[0]["host"], nodes[0]["port"])
-    assert parsed == options
-
-
-def test_a_password_of_digits_stays_text() -> None:
-    assert parse_connection_string("h:1,password=1.50")["password"] == "1.50"  # noqa: S105
-
-
-@pytest.mark.parametrize("text", ["", "h", "h:port", "password=secret", ":6379"])
-def test_a_string_without_an_address_is_refused_without_showing_it(text: str) -> None:
-    with pytest.raises(SettingsError, match="host:port") as caught:
-        parse_connection_string(text)
-    assert "secret" not in str(caught.value)
+from feature_repo.stores.redis_connection import connect
 
 
 def test_the_client_talks_to_the_store(valkey: str) -> None:
     with connect(valkey) as client:
         assert client.ping()
+
+
+def test_the_wait_is_5_s_unless_the_string_says_otherwise() -> None:
+    options = connect("h:1,socket_timeout=30").connection_pool.connection_kwargs
+    assert (options["socket_connect_timeout"], options["socket_timeout"]) == (5.0, 30)
+    assert connect("h:1").connection_pool.connection_kwargs["socket_timeout"] == 5.0
+
+
+def test_a_store_that_hangs_is_given_up_after_one_wait() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        client = connect(f"127.0.0.1:{port},socket_timeout=0.2")
+        began = monotonic()
+        with client, pytest.raises(RedisTimeoutError):
+            client.ping()
+        assert monotonic() - began < 0.6, "no second try"

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 import redis
 
-from streaming.log.frames import shard_of
+from streaming.log.frames import Frame, shard_of
 from streaming.log.valkey_streams import ValkeyLog, ValkeyLogReader
 from tests.streaming.made_events import batch_of, page_view
 
@@ -23,8 +23,10 @@ def test_what_is_appended_is_read_in_order_by_shard(client: redis.Redis[bytes]) 
     assert reader.poll() == []
     sent = [batch_of([page_view(10 * n + i, f"c{i}") for i in range(10)]) for n in range(5)]
     assert [log.append(batch) for batch in sent] == [10] * 5
-    frames = reader.poll()
+    entries = reader.poll()
     assert reader.poll() == []
+    frames = [entry for entry in entries if isinstance(entry, Frame)]
+    assert len(frames) == len(entries)
     for frame in frames:
         customers = set(frame.events.column("customer_id").to_pylist())
         assert {shard_of(customer) for customer in customers} == {frame.partition}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, cast
 
 import msgspec
@@ -106,3 +107,28 @@ def test_missing_required_fields_are_violations() -> None:
 def test_an_empty_batch_has_no_violations() -> None:
     empty = cast(pl.DataFrame, pl.from_arrow(EVENT_SCHEMA.empty_table()))
     assert not list(violations(empty, RATES))
+
+
+def test_an_amount_worth_more_than_fits_is_a_violation(tmp_path: Path) -> None:
+    (tmp_path / "rates.csv").write_text("date,currency,usd_per_unit\n2000-01-01,XBT,100000\n")
+    rates = ExchangeRates(tmp_path / "rates.csv")
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    document = {"event_id": "e", "event_time": at, "customer_id": "c", "event_type": "quote"}
+    rows = [
+        document | {"currency": currency, "amount_minor": amount, "fee_minor": fee}
+        for currency, amount, fee in [
+            ("XBT", 10**15, None), ("XBT", 10, 10**15), ("XBT", 10, 10), ("GBP", 10**15, None),
+            ("XBT", 10**15 + 1, None),
+        ]
+    ]  # fmt: skip
+    events = cast(pl.DataFrame, pl.from_arrow(pa.Table.from_pylist(rows, EVENT_SCHEMA)))
+    found = [
+        (violation.field, violation.rows.arg_true().to_list(), violation.expected)
+        for violation in violations(events, rates)
+    ]
+    assert found == [
+        ("amount_minor", [4], f"0..{MAX_AMOUNT_MINOR} minor units"),
+        ("currency", [3], "a currency with an exchange rate on that day"),
+        ("amount_minor", [0, 4], "an amount worth at most 9007199254740992 USD cents on that day"),
+        ("fee_minor", [1], "an amount worth at most 9007199254740992 USD cents on that day"),
+    ]

@@ -78,5 +78,47 @@ def test_a_run_that_fails_keeps_the_file_of_the_run_before(tmp_path: Path) -> No
         letters.extend([letter(row=1)])
     with pytest.raises(KeyboardInterrupt):
         fail()
-    assert [path.name for path in tmp_path.iterdir()] == ["x.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.failed.jsonl", "x.jsonl"]
     assert json.loads(letters.path.read_text())["row"] == 1
+    assert json.loads(letters.failed_path.read_text())["row"] == 2
+
+
+def test_a_run_that_fails_without_letters_leaves_everything_alone(tmp_path: Path) -> None:
+    with DeadLetters(tmp_path / "x.jsonl") as letters:
+        letters.extend([letter(row=1)])
+    with pytest.raises(KeyboardInterrupt), DeadLetters(tmp_path / "x.jsonl"):
+        raise KeyboardInterrupt
+    assert [path.name for path in tmp_path.iterdir()] == ["x.jsonl"]
+
+
+def rows_in(path: Path) -> list[int]:
+    return [json.loads(line)["row"] for line in path.read_text().splitlines()]
+
+
+def test_letters_of_a_live_run_can_be_read_while_it_goes_on(tmp_path: Path) -> None:
+    with DeadLetters(tmp_path / "dead" / "live.jsonl", live=True) as letters:
+        letters.extend([])
+        assert not letters.path.exists()
+        letters.extend([letter(row=1), letter(row=2)])
+        assert rows_in(letters.path) == [1, 2]
+        letters.extend([letter(row=3)])
+        assert rows_in(letters.path) == [1, 2, 3]
+    assert rows_in(letters.path) == [1, 2, 3]
+    assert letters.count == 3
+    assert [path.name for path in letters.path.parent.iterdir()] == ["live.jsonl"]
+
+
+def test_letters_of_a_live_run_stay_whatever_happens(tmp_path: Path) -> None:
+    def fail() -> None:
+        with DeadLetters(tmp_path / "live.jsonl", live=True) as letters:
+            letters.extend([letter(row=1)])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    with DeadLetters(tmp_path / "live.jsonl", live=True) as letters:
+        letters.extend([letter(row=2)])
+    with DeadLetters(tmp_path / "live.jsonl", live=True):
+        pass  # without letters
+    assert rows_in(letters.path) == [1, 2]
+    assert [path.name for path in tmp_path.iterdir()] == ["live.jsonl"]

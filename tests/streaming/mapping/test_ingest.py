@@ -289,6 +289,26 @@ def test_sorting_in_many_ranges_is_sorting(
     assert sizes == [500] * 11 + [400]
 
 
+def test_an_amount_whose_worth_does_not_fit_is_a_dead_letter(tmp_path: Path) -> None:
+    (tmp_path / "rates.csv").write_text("date,currency,usd_per_unit\n2000-01-01,XBT,1e300\n")
+    source, out = tmp_path / "in.csv", tmp_path / "events.parquet"
+    source.write_text(
+        HEADER
+        + "e1,2024-05-01,u,PAY,Norway,XBT,1000000\n"
+        + "e2,2024-05-01,u,PAY,Norway,XBT,0\n"
+        + "e3,2024-05-01,u,VIEW,Norway,,\n"
+    )
+    (tmp_path / "m.yaml").write_text(PAYMENTS)
+    rates = ExchangeRates(tmp_path / "rates.csv")
+    with DeadLetters(tmp_path / "dead.jsonl") as letters:
+        report = ingest(source, Mapping.load(tmp_path / "m.yaml"), out, rates, letters)
+    assert (report.events, report.dead_letters) == (2, 1)
+    letter = json.loads(letters.path.read_text())
+    assert (letter["row"], letter["field"], letter["value"]) == (2, "amount_minor", "1000000")
+    assert letter["reason"].startswith("expected an amount worth at most 9007199254740992 USD")
+    assert pq.read_table(out)["amount_ref_minor"].to_pylist() == [0, None]
+
+
 # -- runs that fail ---------------------------------------------------------------------------
 
 
@@ -309,7 +329,8 @@ def test_nothing_half_written_is_left_behind(tmp_path: Path) -> None:
     failing(tmp_path, source, out, InputError)
     assert [path.name for path in out.parent.iterdir()] == ["events.parquet"]
     assert out.read_bytes() == b"of the run before"
-    assert not list((tmp_path / "dead").iterdir())
+    # The letters so far are, under a name that says so.
+    assert [path.name for path in (tmp_path / "dead").iterdir()] == ["in.failed.jsonl"]
 
 
 def test_an_interrupted_run_leaves_nothing_behind(

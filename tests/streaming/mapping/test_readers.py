@@ -15,6 +15,7 @@ import pytest
 
 from feature_repo.contracts.errors import InputError, MappingError
 from streaming.mapping import csv_rows, json_lines, parquet_rows
+from streaming.mapping.convert import to_text
 from streaming.mapping.raw import RawBatch
 from streaming.mapping.readers import read_batches
 from streaming.mapping.spec import Mapping, parse_mapping
@@ -94,6 +95,23 @@ def test_an_archive_that_was_cut_off(tmp_path: Path, name: str) -> None:
         list(read_batches(write(tmp_path, name, whole[:-20]), MAPPING))
 
 
+@pytest.mark.parametrize("name", ["x.csv.gz", "x.jsonl.gz"])
+@pytest.mark.parametrize("kept", [12, 60, -4])
+def test_an_archive_cut_off_anywhere(tmp_path: Path, name: str, kept: int) -> None:
+    lines = ROW if name == "x.csv.gz" else '{"id": "e1", "at": "x", "user": "u"}\n'
+    whole = gzip.compress((HEADER + lines).encode(), mtime=0)
+    with pytest.raises(InputError, match=r"a complete, readable file.*end"):
+        list(read_batches(write(tmp_path, name, whole[:kept]), MAPPING))
+
+
+@pytest.mark.parametrize("name", ["x.csv.gz", "x.jsonl.gz"])
+def test_a_damaged_archive(tmp_path: Path, name: str) -> None:
+    whole = bytearray(gzip.compress((HEADER + ROW).encode(), mtime=0))
+    whole[10:40] = b"\xff" * 30
+    with pytest.raises(InputError, match=r"a complete, readable file.*invalid"):
+        list(read_batches(write(tmp_path, name, bytes(whole)), MAPPING))
+
+
 def test_a_parquet_file_with_a_damaged_page(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     names = ["id", "at", "user", "page"]
@@ -152,6 +170,16 @@ def test_a_column_that_the_csv_header_has_twice(tmp_path: Path) -> None:
         read_batches(as_csv(tmp_path, ["id", "at", "user", "page", "page"]), MAPPING)
 
 
+def test_a_column_that_the_parquet_file_has_twice(tmp_path: Path) -> None:
+    names = ["id", "at", "user", "page", "page", "unread", "unread"]
+    table = pa.table([pa.array(["1"])] * 7, names=names)
+    pq.write_table(table, tmp_path / "x.parquet")
+    with pytest.raises(InputError, match="one column named page, not 2; rename one"):
+        read_batches(tmp_path / "x.parquet", MAPPING)
+    pq.write_table(table.remove_column(4), tmp_path / "x.parquet")
+    assert read(tmp_path / "x.parquet").frame.columns == ["id", "at", "user", "page"]
+
+
 def test_a_rare_column_may_be_absent_from_json_lines(tmp_path: Path) -> None:
     batch = read(write(tmp_path, "x.jsonl", '{"id": "e", "at": "t", "user": "u"}\n'))
     assert batch.frame["page"].to_list() == [None]
@@ -162,6 +190,9 @@ def test_a_rare_column_may_be_absent_from_json_lines(tmp_path: Path) -> None:
     [
         ("at", pa.array([1, 2]), r"fields.event_time.unit: .*at is a number \(int64\).*add unit"),
         ("page", pa.array([["a"], ["b"]]), "page is .*list.*a column of single values"),
+        ("page", pa.array([1, 2], pa.duration("s")), r"page is .*duration\[s\].*texts, numbers"),
+        ("page", pa.array([1, 2], pa.decimal256(50, 2)), r"page is .*decimal256.*up to 38 digits"),
+        ("at", pa.array([1, 2], pa.duration("ns")), r"at is .*duration\[ns\]"),
     ],
 )
 def test_a_parquet_column_of_a_type_that_does_not_fit(
@@ -216,6 +247,14 @@ def test_csv_quotes_hold_commas_quotes_and_line_ends(tmp_path: Path) -> None:
     assert batch.frame["page"].to_list() == ['a, "b"\nc', "home"]
     assert batch.rows.tolist() == [2, 5]  # the line each starts at; the empty line is no row
     assert not batch.broken
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_csv_values_beyond_128_kb_are_values(tmp_path: Path, quote: str) -> None:
+    text = HEADER + f"e1,t,u,{quote}{'x' * 300_000}{quote}\n" + ROW + 'e2,t,u,"quoted"\n'
+    batch = read(write(tmp_path, "x.csv", text))
+    assert not batch.broken
+    assert batch.frame["page"].str.len_bytes().to_list() == [300_000, 4, 6]
 
 
 def test_a_quote_never_closed_costs_its_own_line_only(tmp_path: Path) -> None:
@@ -332,6 +371,27 @@ def test_parquet_texts_that_are_not_utf8_keep_their_bytes(tmp_path: Path) -> Non
     batch = read(tmp_path / "x.parquet")
     assert batch.frame["page"].to_list() == [b"a", b"caf\xe9"]
     assert batch.frame["id"].to_list() == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("values", "read_as"),
+    [
+        (pa.array([1.5, 2.25], pa.float16()), [1.5, 2.25]),
+        (pa.ExtensionArray.from_storage(pa.json_(), pa.array(["1", "{}"])), ["1", "{}"]),
+        (pa.ExtensionArray.from_storage(pa.bool8(), pa.array([1, 0], pa.int8())), [1, 0]),
+        (pa.array([b"a", b"b"], pa.binary_view()), [b"a", b"b"]),
+    ],
+)
+def test_parquet_types_that_polars_has_no_text_of(
+    tmp_path: Path, values: pa.Array, read_as: list[object]
+) -> None:
+    table = pa.table({name: ["1", "2"] for name in ("id", "at", "user")})
+    pq.write_table(table.append_column("page", values), tmp_path / "x.parquet")
+    page = read(tmp_path / "x.parquet").frame["page"]
+    assert page.to_list() == read_as
+    assert page.dtype != pl.Null
+    texts = [v.decode() if isinstance(v, bytes) else str(v) for v in read_as]
+    assert to_text(page).values.to_list() == texts
 
 
 def test_parquet_dictionaries_and_zones_are_read_plainly(tmp_path: Path) -> None:
