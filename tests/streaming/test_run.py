@@ -156,7 +156,7 @@ def test_the_live_process_survives_bad_entries_drains_on_sigterm_and_starts_anew
         key_of = entity_key_encoder("customer_id", PROJECT)
 
         def all_online() -> bool:
-            return client.exists(*(key_of(f"c{n}") for n in range(5))) == 5
+            return bool(client.exists(*(key_of(f"c{n}") for n in range(5))) == 5)
 
         for stop, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 0)):
             client.delete(*(key_of(f"c{n}") for n in range(5)))
