@@ -16,8 +16,6 @@ import pyarrow as pa
 
 from feature_repo.contracts.errors import EventError
 
-SCHEMA_VERSION = 1
-
 
 class EventType(StrEnum):
     """The closed list of event types; anything else is a dead letter."""

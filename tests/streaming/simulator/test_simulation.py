@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from feature_repo.contracts.events import EVENT_SCHEMA, SCHEMA_VERSION, Event, EventType
+from feature_repo.contracts.events import EVENT_SCHEMA, Event, EventType
 from feature_repo.contracts.features import SESSION_GAP
 from streaming.simulator import Simulation, World, WorldError, simulate
 from tests.streaming.simulator.conftest import CUSTOMERS, SEED, START
@@ -31,7 +31,6 @@ def test_events_fit_the_schema_sorted_in_the_window_with_ids_of_their_own(
     assert events["event_id"].n_unique() == events.height
     required = [field.name for field in EVENT_SCHEMA if not field.nullable]
     assert all(events[name].null_count() == 0 for name in required)
-    assert SCHEMA_VERSION == 1
 
 
 def test_every_event_carries_corridor_channel_device_and_ip(events: pl.DataFrame) -> None:
