@@ -25,7 +25,8 @@ def install(lock: Path, log: Path, out: TextIO = sys.stderr) -> int:
     """
     total = sum(1 for line in lock.read_text().splitlines() if "==" in line)
     commands = [
-        [*_PIP, "--require-hashes", "-r", str(lock)],
+        # As constraints too: pip 23 forgets the pin of a package that is asked for with an extra.
+        [*_PIP, "--require-hashes", "-r", str(lock), "-c", str(lock)],
         [*_PIP, "--no-build-isolation", "--no-deps", "-e", str(ROOT)],
     ]
     bar = _Bar(total, out)
