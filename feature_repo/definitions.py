@@ -1,6 +1,8 @@
 """Every Feast object, in one file: `feast apply` imports this folder's files by bare name.
 
-Stream features derive from `contracts/features.py`; batch features are declared here. Sources
+Stream features derive from the feature set (`contracts/features.py`, or the module that
+`DAIMA_DEFINITIONS` names); batch features are declared here. Each entity's online state is one
+feature view; each view of the set is an on-demand view over it, which is given `as_of_us`. Sources
 are folders of date-partitioned Parquet under `DAIMA_HOME`, by absolute path: a relative one means
 one thing to `feast apply` and another to a read.
 """
@@ -9,40 +11,96 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSource, ValueType
+from feast import (
+    Entity,
+    FeatureService,
+    FeatureView,
+    Field,
+    FileSource,
+    PushSource,
+    RequestSource,
+    ValueType,
+)
 from feast.data_format import ParquetFormat
-from feast.types import Float64, Int64, String
+from feast.on_demand_feature_view import OnDemandFeatureView
+from feast.transformation.udf_rehydrate import rehydrate_udf_from_source
+from feast.types import Array, Bytes, Float64, Int64, String
 
-from feature_repo.contracts.features import (
-    ACTIVITY_VIEW,
-    SESSION_GAP,
-    SESSION_VIEW,
-    STREAM_VIEWS,
-    Dtype,
-)
+from feature_repo.contracts.definition import Dtype
+from feature_repo.contracts.feature_set import EntityKey, View, load_feature_set
+from feature_repo.contracts.features import CORRIDOR, CUSTOMER
 from feature_repo.contracts.settings import Settings
+from feature_repo.contracts.states import AS_OF_FIELD, state_feature, state_view
+from feature_repo.engine.on_demand import source_of
 
-_TYPES = {Dtype.INT64: Int64, Dtype.FLOAT64: Float64, Dtype.STRING: String}
+_TYPES = {
+    Dtype.INT64: Int64,
+    Dtype.FLOAT64: Float64,
+    Dtype.STRING: String,
+    Dtype.BYTES: Bytes,
+    Dtype.INT64_LIST: Array(Int64),
+    Dtype.STRING_LIST: Array(String),
+}
 _settings = Settings.from_env()
+_set = load_feature_set(_settings.definitions)
 
-customer = Entity(
-    name="customer",
-    join_keys=["customer_id"],
-    value_type=ValueType.STRING,
-    description="A customer of the remittance service",
-)
-corridor = Entity(
-    name="corridor",
-    join_keys=["corridor"],
-    value_type=ValueType.STRING,
-    description="Send and receive country of a transfer, such as GB-NG",
-)
-counterparty = Entity(
-    name="counterparty",
-    join_keys=["counterparty_id"],
-    value_type=ValueType.STRING,
-    description="Who receives a payment",
-)
+# The batch views are of customers and corridors, whichever entities the set has.
+_keys = {key.name: key for key in (CUSTOMER, CORRIDOR, *_set.entities)}
+_entities = {
+    key.name: Entity(
+        name=key.name,
+        join_keys=[key.join_key],
+        value_type=ValueType.STRING,
+        description=f"By {', '.join(key.columns)} of the event",
+    )
+    for key in _keys.values()
+}
+customer, corridor = _entities[CUSTOMER.name], _entities[CORRIDOR.name]
+
+
+class DeclaredView(OnDemandFeatureView):  # type: ignore[misc]
+    """An on-demand view with declared types: `feast apply` need not try it on a sample."""
+
+    def infer_features(self) -> None:
+        """Nothing: bytes of a sample are no state."""
+
+
+def _state_view(key: EntityKey) -> FeatureView:
+    name = state_view(key.name)
+    rows = FileSource(
+        name=f"{key.name}_features",
+        path=str(_settings.features_table(key.name)),
+        file_format=ParquetFormat(),
+        timestamp_field="event_timestamp",
+        description=f"Stream features of the {key.name} at each event",
+    )
+    return FeatureView(
+        name=name,
+        entities=[_entities[key.name]],
+        ttl=timedelta(0),  # reading is exact after any silence
+        schema=[Field(name=state_feature(key.name), dtype=Bytes)],
+        source=PushSource(name=f"{name}_push", batch_source=rows),
+        online=True,
+        description=f"What reading the {key.name}'s stream features needs of its events",
+        tags={"kind": "state", "feature_set": _set.name},
+    )
+
+
+def _on_demand_view(view: View) -> DeclaredView:
+    source = source_of(view.name, _settings.definitions)
+    meanings = "; ".join(f"{output.name}: {output.description}" for output in view.outputs)
+    return DeclaredView(
+        name=view.name,
+        sources=[_states[view.entity.name], reading],
+        # Without descriptions: Feast 0.67 loses those of on-demand views, then refuses services
+        # whose fields have theirs.
+        schema=[Field(name=output.name, dtype=_TYPES[output.dtype]) for output in view.outputs],
+        mode="python",
+        udf=rehydrate_udf_from_source(source, preferred_name=view.name),
+        udf_string=source,
+        description=f"{view.description}. {meanings}",
+        tags={"kind": "stream", "feature_set": _set.name},
+    )
 
 
 def _daily(name: str, description: str) -> FileSource:
@@ -55,32 +113,13 @@ def _daily(name: str, description: str) -> FileSource:
     )
 
 
-# Both stream views read the same rows: one a session event, written by the dataflow.
-stream_rows = FileSource(
-    name="customer_events",
-    path=str(_settings.stream_table),
-    file_format=ParquetFormat(),
-    timestamp_field="event_timestamp",
-    description="Stream features at each session event",
+reading = RequestSource(
+    name="reading",
+    schema=[Field(name=AS_OF_FIELD, dtype=Int64)],
+    description="The instant of which features are asked, µs since 1970",
 )
-# The session's own features mean nothing once it has ended; windows reach back 7 days.
-_STREAM_TTL = {SESSION_VIEW: SESSION_GAP, ACTIVITY_VIEW: timedelta(days=7)}
-
-customer_session, customer_activity = (
-    FeatureView(
-        name=view,
-        entities=[customer],
-        ttl=_STREAM_TTL[view],
-        schema=[
-            Field(name=feature.name, dtype=_TYPES[feature.dtype], description=feature.description)
-            for feature in STREAM_VIEWS[view]
-        ],
-        source=PushSource(name=f"{view}_push", batch_source=stream_rows),
-        online=True,
-        tags={"kind": "stream"},
-    )
-    for view in (SESSION_VIEW, ACTIVITY_VIEW)
-)
+_states = {key.name: _state_view(key) for key in _set.entities}
+_stream = {view.name: _on_demand_view(view) for view in _set.views}
 
 customer_profile = FeatureView(
     name="customer_profile",
@@ -129,26 +168,43 @@ corridor_costs = FeatureView(
     tags={"kind": "batch"},
 )
 
-session_duration = FeatureService(
-    name="session_duration",
-    description="Inputs of the model of how long a session lasts, known at its first event",
-    features=[
-        customer_session[
-            [
-                "session_start_hour",
-                "session_start_weekday",
-                "session_corridor",
-                "session_channel",
-                "session_device",
-                "seconds_since_last_event",
-                "previous_session_duration_s",
-                "previous_session_event_count",
-            ]
+# What the model of session duration is fed; another feature set may lack it.
+_SESSION_INPUTS = [
+    "session_start_hour",
+    "session_start_weekday",
+    "session_corridor_last",
+    "session_channel_last",
+    "session_device_last",
+    "previous_session_seconds_since_event",
+    "previous_session_duration_s",
+    "previous_session_event_count",
+]
+
+
+def _session_duration() -> FeatureService | None:
+    session, activity = _stream.get("customer_session"), _stream.get("customer_activity")
+    if session is None or activity is None:
+        return None
+    if not {field.name for field in session.features}.issuperset(_SESSION_INPUTS):
+        return None
+    return FeatureService(
+        name="session_duration",
+        description="Inputs of the model of how long a session lasts, known at its first event",
+        features=[
+            session[_SESSION_INPUTS],
+            activity,
+            customer_profile[["tenure_days", "age_band", "kyc_level", "recipient_count"]],
+            customer_financials,
+            corridor_costs,
         ],
-        customer_activity,
-        customer_profile[["tenure_days", "age_band", "kyc_level", "recipient_count"]],
-        customer_financials,
-        corridor_costs,
-    ],
-    tags={"model": "session_duration"},
+        tags={"model": "session_duration"},
+    )
+
+
+session_duration = _session_duration()
+# `feast apply` takes what this module holds by name, not what lies in a dict.
+globals().update(
+    {f"entity_{name}": entity for name, entity in _entities.items()}
+    | {f"state_{name}": view for name, view in _states.items()}
+    | {f"stream_{name}": view for name, view in _stream.items()}
 )

@@ -17,7 +17,7 @@ def deployments(
     *,
     retrain_every: timedelta,
     materialize_every: timedelta = timedelta(days=1),
-    baseline_group: str = "session_corridor",
+    baseline_group: str = "session_corridor_last",
 ) -> list[Any]:
     """The deployments: retraining of each model, and materialisation.
 
@@ -52,7 +52,7 @@ def serve_deployments(
     *,
     retrain_every: timedelta = timedelta(minutes=30),
     materialize_every: timedelta = timedelta(days=1),
-    baseline_group: str = "session_corridor",
+    baseline_group: str = "session_corridor_last",
 ) -> None:
     """Serve the deployments until the process is told to end (SIGINT, SIGTERM).
 
@@ -74,7 +74,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--retrain-every-min", type=float, default=30.0)
     parser.add_argument("--materialize-every-h", type=float, default=24.0)
-    parser.add_argument("--baseline-group", default="session_corridor")
+    parser.add_argument("--baseline-group", default="session_corridor_last")
     options = parser.parse_args()
     serve_deployments(
         retrain_every=timedelta(minutes=options.retrain_every_min),

@@ -188,7 +188,7 @@ def retrain(
     model: str = session_duration.NAME,
     start: datetime | None = None,
     end: datetime | None = None,
-    baseline_group: str = "session_corridor",
+    baseline_group: str = "session_corridor_last",
     threads: int = 2,
 ) -> Retrained:
     """Retrain one model.
@@ -196,7 +196,7 @@ def retrain(
     Args:
         model: its name, as in the registry.
         start, end: window of the training data, with time zone; None for all there is.
-        baseline_group: the feature whose group means are the baseline (`session_channel` for a
+        baseline_group: the feature whose group means are the baseline (`session_channel_last` for a
             click log without corridors).
         threads: of LightGBM; equal results need equal threads.
 

@@ -3,59 +3,17 @@
 from __future__ import annotations
 
 import signal
-import sys
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
-from feature_repo.contracts.errors import DaimaError
+from infra.cli_app import AsJson, Home, app, interrupts
 
-EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
-_interrupts: list[int] = []  # signals that came in
+__all__ = ["app", "cli_events", "main"]
 
-
-class _Commands(TyperGroup):
-    """Turns our own errors into one message and exit code 2, without a traceback."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except DaimaError as error:
-            print(f"daima: {error}", file=sys.stderr, flush=True)
-            raise typer.Exit(EXIT_BAD_INPUT) from error
-        except (KeyboardInterrupt, Exception) as error:
-            # A dataflow turns the interrupt that ended it into an error of its own.
-            if not (isinstance(error, KeyboardInterrupt) or _interrupts):
-                raise
-            print("daima: stopped", file=sys.stderr, flush=True)
-            raise typer.Exit(EXIT_INTERRUPTED) from None
-
-
-app = typer.Typer(
-    name="daima",
-    cls=_Commands,
-    help="Real-time behavioural customer profiles: events in, predictions out.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
-
-Home = Annotated[
-    Path | None,
-    typer.Option(help="Folder of everything written locally.  [default: $DAIMA_HOME or .daima]"),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
-Embedded = Annotated[
-    bool,
-    typer.Option("--embedded", help="Use a Valkey of this command's own, not the one that runs."),
-]
 Start = Annotated[
     datetime | None,
     typer.Option(
@@ -135,58 +93,6 @@ def simulate(
 
 
 @app.command()
-def stream(
-    events: Annotated[
-        Path | None, typer.Argument(help="Event file (Parquet), as simulate and replay write it.")
-    ] = None,
-    live: Annotated[
-        bool, typer.Option("--live", help="The live log (Valkey Streams), until Ctrl-C.")
-    ] = False,
-    embedded: Embedded = False,
-    home: Home = None,
-    as_json: AsJson = False,
-) -> None:
-    """Run the dataflow: events into the online and the offline store.
-
-    Example:  daima stream simulated/events.parquet
-              daima stream --live
-    """
-    from infra.replay import run_stream_file, run_stream_live
-
-    if live == (events is not None):
-        raise DaimaError("EVENTS", expected="an event file, or --live", action="say one of the two")
-    if events is not None:
-        run_stream_file(events, home, embedded=embedded, as_json=as_json)
-    else:
-        run_stream_live(home)
-
-
-@app.command()
-def replay(
-    file: Annotated[Path, typer.Argument(help="Your events: Parquet, CSV or JSON lines.")],
-    *,
-    mapping: Annotated[Path, typer.Option(help="How to read them (YAML).")],
-    rates: Annotated[
-        Path | None,
-        typer.Option(help="Dated exchange rates (CSV).  [default: the ones that come with daima]"),
-    ] = None,
-    embedded: Embedded = False,
-    home: Home = None,
-    as_json: AsJson = False,
-) -> None:
-    """Run events of your own through the whole path, into both stores.
-
-    Rows that are no events go to a dead-letter file, with the field, the value and the reason.
-
-    Example:  daima replay clicks.parquet --mapping docs/examples/globo.yaml
-              daima replay payments.csv --mapping payments.yaml --rates rates.csv --json
-    """
-    from infra.replay import run_replay
-
-    run_replay(file, mapping, rates, home, embedded=embedded, as_json=as_json)
-
-
-@app.command()
 def predict(
     model: Annotated[str, typer.Argument(help="Registered model, such as session_duration.")],
     customers: Annotated[list[str], typer.Argument(help="One or more customers.")],
@@ -235,8 +141,11 @@ def env(home: Home = None) -> None:
         print(line)
 
 
+from infra import cli_events  # noqa: E402 - help lists its commands after these
+
+
 def _interrupt(signum: int, frame: FrameType | None) -> None:
-    _interrupts.append(signum)
+    interrupts.append(signum)
     raise KeyboardInterrupt
 
 

@@ -58,11 +58,30 @@ def offline_rows(settings: Settings) -> dict[str, int]:
 
 def parquet_rows(folder: Path) -> int:
     """Rows of all Parquet files under a folder; one being written is not counted."""
-    return sum(
-        pq.read_metadata(path).num_rows
-        for path in folder.rglob("*.parquet")
-        if not path.name.startswith(".")
-    )
+    return RowCount(folder).now()
+
+
+class RowCount:
+    """Counts the rows under a folder again and again: each file's footer is read once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._rows: dict[tuple[Path, int, int], int] = {}
+
+    def now(self) -> int:
+        """Rows of the Parquet files that are there now; one being written is not counted."""
+        known, self._rows = self._rows, {}
+        for path in self._folder.rglob("*.parquet"):
+            if path.name.startswith("."):
+                continue
+            try:
+                found = path.stat()
+                mark = path, found.st_mtime_ns, found.st_size
+                rows = known[mark] if mark in known else pq.read_metadata(path).num_rows
+            except FileNotFoundError:  # compacted meanwhile
+                continue
+            self._rows[mark] = rows
+        return sum(self._rows.values())
 
 
 def champions(settings: Settings, alias: str = "champion") -> list[Champion]:

@@ -1,10 +1,11 @@
-"""`daima stream` and `daima replay`: event files, and files of one's own, into both stores."""
+"""`daima replay`: a file of events of one's own into both stores."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,35 +20,7 @@ from infra.streaming_steps import stream_file
 
 if TYPE_CHECKING:
     from streaming.mapping.ingest import IngestReport
-    from streaming.run import StreamReport
-
-
-def run_stream_file(events: Path, home: Path | None, *, embedded: bool, as_json: bool) -> None:
-    """`daima stream EVENTS`: an event file into both stores.
-
-    Raises:
-        InputError: it is no event file.
-    """
-    from streaming.log.files import open_event_file
-
-    open_event_file(events).close()  # before a store is started for it
-    with online_store(home, embedded=embedded) as settings, reporting() as reporter:
-        report = stream_file(reporter, events, settings)
-    _print_counts(_stream_counts(report), settings, as_json=as_json)
-
-
-def run_stream_live(home: Path | None) -> None:
-    """`daima stream --live`: the live log into both stores, until SIGTERM or Ctrl-C.
-
-    Raises:
-        StoreUnavailableError: the online store does not answer.
-    """
-    settings, _ = settings_at(home, os.environ)
-    from streaming.run import check_store, run_live, stop_on_signals
-
-    check_store(settings)
-    report = run_live(settings, stop_on_signals())
-    _print_counts(_stream_counts(report), settings, as_json=False)
+    from streaming.report import StreamReport
 
 
 def run_replay(
@@ -55,6 +28,7 @@ def run_replay(
     mapping_file: Path,
     rates_file: Path | None,
     home: Path | None,
+    definitions: Path | None = None,
     *,
     embedded: bool,
     as_json: bool,
@@ -81,15 +55,18 @@ def run_replay(
             percent = _Percent(reporter)
             with percent:
                 ingested = ingest(source, mapping, events, rates, letters, progress=percent)
-        with online_store(home, embedded=embedded) as settings:
+        with online_store(home, embedded=embedded) as found:
+            settings = found
+            if definitions is not None:
+                settings = replace(found, definitions=definitions.resolve())
             streamed = stream_file(reporter, events, settings)
-    counts = _ingest_counts(ingested, letters.path) | _stream_counts(streamed)
+    counts = _ingest_counts(ingested, letters.path) | stream_counts(streamed)
     counts["dead_letters"] = ingested.dead_letters + streamed.dead_letters
     counts["event_file"] = str(events)
     counts["seconds"] = round(time.monotonic() - started_s, 1)
     if ingested.by_reason:
         _print_reasons(ingested, letters.path)
-    _print_counts(counts, settings, as_json=as_json)
+    print_counts(counts, settings, as_json=as_json)
 
 
 class _Percent:
@@ -139,7 +116,8 @@ def _ingest_counts(report: IngestReport, letters: Path) -> dict[str, Any]:
     }
 
 
-def _stream_counts(report: StreamReport) -> dict[str, Any]:
+def stream_counts(report: StreamReport) -> dict[str, Any]:
+    """A report as the counts that are printed."""
     return {
         "events": report.events,
         "rows_online": report.rows_online,
@@ -166,7 +144,8 @@ _LABELS = {
 }
 
 
-def _print_counts(counts: dict[str, Any], settings: Settings, *, as_json: bool) -> None:
+def print_counts(counts: dict[str, Any], settings: Settings, *, as_json: bool) -> None:
+    """Print counts as a table and, if wanted, as one JSON object on the last line."""
     table = Table(show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")

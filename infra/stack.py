@@ -22,7 +22,8 @@ from infra.stack_file import STACK_FILE, StackFile, now_iso, read_stack_file
 
 # What a run writes to a home folder of its own; `clear_home` removes these and nothing else.
 _HOME_ENTRIES = (
-    "valkey", "mlflow", "prefect", "offline", "logs", "simulation", "registry.db", STACK_FILE,
+    "valkey", "mlflow", "prefect", "offline", "checkpoints", "logs", "simulation", "registry.db",
+    STACK_FILE,
 )  # fmt: skip
 # Settings of somebody's own Prefect or MLflow must not leak into the local ones.
 _FOREIGN_PREFIXES = ("PREFECT_", "MLFLOW_", "_MLFLOW_", "FEAST_", "PROMETHEUS_MULTIPROC")
@@ -82,6 +83,9 @@ class LocalStack:
             mlflow_url=self.url(MLFLOW),
             prefect_url=f"{self.url(PREFECT)}/api",
             api_url=self.url(API),
+            definitions=Settings.from_env(
+                {"DAIMA_DEFINITIONS": environ.get("DAIMA_DEFINITIONS", "")}
+            ).definitions,
         )
         self._keep_store = keep_store
         self._environ = environ

@@ -9,7 +9,7 @@ from feature_repo.contracts.settings import Settings
 from infra.progress import Reporter
 
 if TYPE_CHECKING:
-    from streaming.run import StreamReport
+    from streaming.report import StreamReport
 
 
 def stream_file(reporter: Reporter, events: Path, settings: Settings) -> StreamReport:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from feature_repo.contracts.settings import Settings
-from infra.contents import online_customers, parquet_rows
+from infra.contents import RowCount, online_customers
 from infra.first_model import MODEL, train, wait_for, wait_for_model, wait_for_servers
 from infra.http_json import NoAnswerError, exchange
 from infra.live_traffic import LiveTraffic, publish_history
@@ -87,7 +87,7 @@ def forget_simulated(stack: LocalStack) -> None:
         StackError: the home holds events that nobody simulated.
     """
     refuse_own_events(stack.home)
-    for name in ("simulation", "offline", "valkey", "registry.db"):
+    for name in ("simulation", "offline", "checkpoints", "valkey", "registry.db"):
         remove(stack.home / name)
 
 
@@ -95,6 +95,7 @@ def _start_traffic(
     reporter: Reporter, stack: LocalStack, crowd: Crowd, length: timedelta
 ) -> LiveTraffic:
     """The log filled with a history, the dataflow on it, and live traffic behind."""
+    from feature_repo.contracts.feature_set import load_feature_set
     from feature_repo.stores.redis_connection import connect
     from streaming.log.valkey_streams import ValkeyLog
 
@@ -109,7 +110,8 @@ def _start_traffic(
         batch_table=stack.settings.batch_table,
     )
     stack.wait(VALKEY)
-    log = ValkeyLog(connect(stack.settings.redis))
+    feature_set = load_feature_set(stack.settings.definitions)
+    log = ValkeyLog(connect(stack.settings.redis), feature_set)
     with reporter.step("Publishing the history", simulation.events.num_rows) as step:
         publish_history(simulation.events, log, step.advance)
     stack.keep_running("dataflow", "-m", "streaming", "--live")
@@ -135,6 +137,7 @@ def _wait_for_history(reporter: Reporter, stack: LocalStack) -> None:
 
     events = stack.home / "simulation" / EVENTS
     total = pq.read_metadata(events).num_rows
+    streamed = RowCount(stack.settings.events_table)
     dataflow = stack.child("dataflow")
     with reporter.step("Streaming the history", total) as step:
         done, moved_s = 0, time.monotonic()
@@ -147,7 +150,7 @@ def _wait_for_history(reporter: Reporter, stack: LocalStack) -> None:
             if not dataflow.running:
                 dataflow.wait_done()
                 raise ProcessError("dataflow ended", action=f"see {dataflow.log}")
-            rows = parquet_rows(stack.settings.stream_table)
+            rows = streamed.now()
             if rows > done:
                 step.advance(rows - done)
                 done, moved_s = rows, time.monotonic()
@@ -180,6 +183,7 @@ def _watch(stack: LocalStack, traffic: LiveTraffic | None) -> None:
     Raises:
         ProcessError: a server or the dataflow ended by itself.
     """
+    archived = RowCount(stack.settings.events_table)
     while True:
         time.sleep(_LINE_EVERY.total_seconds())
         for child in stack.ended():
@@ -189,15 +193,15 @@ def _watch(stack: LocalStack, traffic: LiveTraffic | None) -> None:
         if traffic is not None:
             if traffic.error is not None:
                 raise ProcessError("live traffic ended", action=str(traffic.error))
-            print(_line(stack, traffic), flush=True)
+            print(_line(stack, traffic, archived), flush=True)
 
 
-def _line(stack: LocalStack, traffic: LiveTraffic) -> str:
+def _line(stack: LocalStack, traffic: LiveTraffic, archived: RowCount) -> str:
     settings = stack.settings
     parts = [
         f"{datetime.now(UTC):%H:%M:%S}",
         f"{traffic.published:,} live events",
-        f"{parquet_rows(settings.stream_table):,} rows offline",
+        f"{archived.now():,} events offline",
         f"{online_customers(settings):,} customers online",
         _served(settings, traffic),
         _flows(settings),

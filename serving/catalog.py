@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
+
 from feature_repo.contracts.errors import DaimaError, SettingsError
+from feature_repo.contracts.feature_set import FeatureSet, load_feature_set
 from feature_repo.contracts.model_inputs import ModelInput, ModelInputs
 from feature_repo.contracts.settings import Settings
+from feature_repo.engine.program import compile_program
+from feature_repo.engine.read import StateReader
 
 log = logging.getLogger(__name__)
 
@@ -21,12 +26,17 @@ class UnknownFeatureError(DaimaError):
 
 @dataclass(frozen=True)
 class View:
-    """A feature view: its one join key, time to live (None = for ever), name -> Feast dtype."""
+    """A feature view: its one join key, time to live (None = for ever), name -> Feast dtype.
+
+    `entity` is set for the views of the feature set: they are computed from that entity's state
+    when they are read, and never expire. The others are stored value by value.
+    """
 
     name: str
     join_key: str
     ttl: timedelta | None
     features: dict[str, str]
+    entity: str | None = None
 
 
 @dataclass(frozen=True)
@@ -37,11 +47,15 @@ class Catalog:
         project: Feast's project, part of every key in the store.
         views: name -> view.
         services: name -> the references `view:feature` that it offers, in order.
+        feature_set: the definitions of the stream features.
+        readers: entity of the set -> what computes its features; one thread may read with them.
     """
 
     project: str
     views: dict[str, View]
     services: dict[str, tuple[str, ...]]
+    feature_set: FeatureSet
+    readers: dict[str, StateReader] = field(compare=False)  # follow from the set
 
     def service_inputs(self, service: str) -> ModelInputs:
         """A feature service as model inputs (no categories), for its schema fingerprint.
@@ -84,7 +98,9 @@ def load_catalog(settings: Settings) -> Catalog:
     """Read the catalogue of the repository's own Feast project (imports Feast: seconds).
 
     Raises:
-        SettingsError: the registry is absent or holds no feature view.
+        SettingsError: the registry is absent, holds no feature view, or other stream features
+            than the definitions.
+        DefinitionError: the definitions are wrong.
     """
     from feature_repo.stores.feast_store import open_store  # noqa: PLC0415  (imports Feast)
 
@@ -92,7 +108,8 @@ def load_catalog(settings: Settings) -> Catalog:
     registry = settings.home / "registry.db"
     if not registry.exists():
         raise SettingsError("DAIMA_HOME", str(settings.home), "a folder with registry.db", apply)
-    catalog = catalog_of(open_store(settings))
+    feature_set = load_feature_set(settings.definitions)
+    catalog = catalog_of(open_store(settings), feature_set)
     if not catalog.views:
         raise SettingsError("registry.db", str(registry), "at least one feature view", apply)
     return catalog
@@ -125,8 +142,11 @@ class CatalogWatch:
         return catalog
 
 
-def catalog_of(store: Any) -> Catalog:
-    """The catalogue of an open `feast.FeatureStore`.
+def catalog_of(store: Any, feature_set: FeatureSet) -> Catalog:
+    """The catalogue of an open `feast.FeatureStore` whose stream features are those of the set.
+
+    Raises:
+        SettingsError: the registry holds other stream features than the set.
 
     Trap: views joined by more than one key are left out; no model here has such an input.
     """
@@ -140,6 +160,7 @@ def catalog_of(store: Any) -> Catalog:
         for view in store.list_feature_views()
         if view.online and len(view.join_keys) == 1
     }
+    views |= _stream_views(store, feature_set)
     services = {
         service.name: tuple(
             f"{projection.name}:{field.name}"
@@ -148,4 +169,42 @@ def catalog_of(store: Any) -> Catalog:
         )
         for service in store.list_feature_services()
     }
-    return Catalog(store.project, views, services)
+    readers = {
+        entity.name: StateReader(compile_program(feature_set, entity))
+        for entity in feature_set.entities
+    }
+    for reader in readers.values():
+        # Kernels are compiled, or loaded from disk, now: a request must not wait for that.
+        reader.read([None], np.zeros(1, np.int64))
+    return Catalog(store.project, views, services, feature_set, readers)
+
+
+def _stream_views(store: Any, feature_set: FeatureSet) -> dict[str, View]:
+    applied = {
+        view.name: {field.name: str(field.dtype) for field in view.features}
+        for view in store.list_on_demand_feature_views()
+        if view.tags.get("kind") == "stream"
+    }
+    defined = {
+        view.name: View(
+            name=view.name,
+            join_key=view.entity.join_key,
+            ttl=None,
+            features={output.name: str(output.dtype) for output in view.outputs},
+            entity=view.entity.name,
+        )
+        for view in feature_set.views
+    }
+    differing = sorted(
+        name
+        for name in applied.keys() | defined.keys()
+        if name not in defined or applied.get(name) != defined[name].features
+    )
+    if differing:
+        raise SettingsError(
+            "Feast's registry",
+            differing,
+            f"the stream features of the set {feature_set.name}",
+            "run: feast apply, with the same DAIMA_DEFINITIONS",
+        )
+    return defined

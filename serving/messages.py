@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from serving.online import Status, Value
+from serving.feature_row import Status, Value
 from serving.problems import RequestError
 
 MAX_CUSTOMERS = 1000  # in one request
@@ -30,12 +30,20 @@ Corridor = Annotated[
         description="send and receive country, as GB-NG; else that of the session, if known",
     ),
 ]
+Counterparty = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1,
+        max_length=256,
+        description="who is paid, for features of the counterparty; without it they are NOT_FOUND",
+    ),
+]
 Instant = Annotated[
     datetime,
     msgspec.Meta(
         tz=True,
-        description="ISO 8601 with time zone; ages and expiry count from it (default: now). "
-        "Values are always the latest stored",
+        description="ISO 8601 with time zone; stream features are computed as of it, ages and "
+        "expiry count from it (default: now). Batch features are always the latest stored",
     ),
 ]
 
@@ -46,6 +54,7 @@ class PredictRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     customers: Customers | None = None
     customer: CustomerId | None = None
     corridor: Corridor | None = None
+    counterparty: Counterparty | None = None
     as_of: Instant | None = None
 
 
@@ -57,6 +66,7 @@ class FeaturesRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     customers: Customers | None = None
     customer: CustomerId | None = None
     corridor: Corridor | None = None
+    counterparty: Counterparty | None = None
     as_of: Instant | None = None
 
 
@@ -69,8 +79,10 @@ class CustomerPrediction(msgspec.Struct, kw_only=True):
         score: on the model's own scale (log1p of the unit, for durations).
         corridor: the corridor whose features were used.
         statuses: view:feature -> PRESENT, NULL_VALUE, NOT_FOUND or OUTSIDE_MAX_AGE; all but the
-            first went into the model as missing.
-        ages_s: view -> seconds since its values' event time.
+            first went into the model as missing, except that stream features of a key that is
+            not found are those of no events (counts 0).
+        ages_s: view -> seconds since its values' event time (for stream features: since the
+            latest event).
     """
 
     customer: str
@@ -94,7 +106,10 @@ class PredictResponse(msgspec.Struct, kw_only=True):
 
 
 class CustomerFeatures(msgspec.Struct, kw_only=True):
-    """One customer's features: null unless the status is PRESENT."""
+    """One customer's features: null unless the status is PRESENT.
+
+    Stream features of a key that is not found are those of no events: counts and sums 0.
+    """
 
     customer: str
     corridor: str | None

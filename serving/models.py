@@ -17,7 +17,8 @@ import yaml
 from feature_repo.contracts.errors import ModelError
 from feature_repo.contracts.model_inputs import ModelInputs
 from serving.catalog import Catalog, UnknownFeatureError
-from serving.online import FeatureRow, OnlineReader
+from serving.feature_row import FeatureRow
+from serving.online import OnlineReader
 from serving.read_plan import ReadPlan
 
 MODEL_INPUTS_FILE = "model_inputs.json"

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from serving.catalog import Catalog
 from serving.champions import Champions
+from serving.feature_row import FeatureRow
 from serving.messages import (
     EXAMPLES,
     CustomerFeatures,
@@ -19,7 +20,7 @@ from serving.messages import (
     customers_of,
 )
 from serving.metrics import Metrics
-from serving.online import FeatureRow, OnlineReader
+from serving.online import OnlineReader
 from serving.problems import RequestError
 from serving.read_plan import ReadPlan
 
@@ -54,7 +55,7 @@ class Service:
         customers = customers_of(message)
         model = self.champions.get(name)
         as_of = message.as_of or self.clock()
-        rows = await self._read(model.plan, customers, as_of, message.corridor)
+        rows = await self._read(model.plan, customers, as_of, message)
         scores, predictions = model.score(rows)
         self.metrics.count_predictions(model, len(rows))
         unit = model.unit
@@ -102,7 +103,7 @@ class Service:
         else:
             refs = message.features or []
         as_of = message.as_of or self.clock()
-        rows = await self._read(self.reader.plan(refs), customers, as_of, message.corridor)
+        rows = await self._read(self.reader.plan(refs), customers, as_of, message)
         return FeaturesResponse(
             request_id=request_id,
             as_of=as_of,
@@ -119,8 +120,14 @@ class Service:
         )
 
     async def _read(
-        self, plan: ReadPlan, customers: Sequence[str], as_of: datetime, corridor: str | None
+        self,
+        plan: ReadPlan,
+        customers: Sequence[str],
+        as_of: datetime,
+        message: PredictRequest | FeaturesRequest,
     ) -> list[FeatureRow]:
-        rows = await self.reader.read(plan, customers, as_of, corridor)
+        rows = await self.reader.read(
+            plan, customers, as_of, message.corridor, message.counterparty
+        )
         self.metrics.count_rows(rows)
         return rows

@@ -6,22 +6,25 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from feature_repo.contracts.features import SESSION_VIEW
+from feature_repo.contracts.features import CORRIDOR, COUNTERPARTY, CUSTOMER, CUSTOMER_SESSION
+from feature_repo.contracts.states import state_feature, state_view
+from feature_repo.engine.read import StateReader
 from feature_repo.stores.redis_layout import field_name, timestamp_field
-from serving.catalog import Catalog, UnknownFeatureError
+from serving.catalog import Catalog, UnknownFeatureError, View
 
-CUSTOMER_KEY = "customer_id"
-CORRIDOR_KEY = "corridor"
+CUSTOMER_KEY = CUSTOMER.join_key
+CORRIDOR_KEY = CORRIDOR.join_key
+COUNTERPARTY_KEY = COUNTERPARTY.join_key
 # The customer's corridor where the request names none. No other stands in for it: training joins
 # corridors by this feature alone.
-CORRIDOR_REF = f"{SESSION_VIEW}:session_corridor"
-# What `decode_value` reads; arrays and bytes are no model input.
+CORRIDOR_REF = f"{CUSTOMER_SESSION.name}:session_corridor_last"
+# Arrays and bytes are no model input.
 _SCALARS = frozenset({"Int32", "Int64", "Float32", "Float64", "String", "Bool"})
 
 
 @dataclass(frozen=True)
 class ViewPlan:
-    """One view's part of a hash read: its event time at `at`, its values after it.
+    """One stored view's part of a hash read: its event time at `at`, its values after it.
 
     `texts` says of each reference whether it is a string.
     """
@@ -34,11 +37,31 @@ class ViewPlan:
 
 
 @dataclass(frozen=True)
-class HashPlan:
-    """The fields to ask of one entity's hash, and the views they make up."""
+class StatePlan:
+    """An entity's state in a hash read, and what is computed from it.
 
-    fields: tuple[bytes, ...]
-    views: tuple[ViewPlan, ...]
+    Attributes:
+        reader: computes the features.
+        at: where its event time is read; the state follows.
+        views: the views asked for.
+        refs: the features asked for.
+        columns: where they stand among the reader's.
+    """
+
+    reader: StateReader
+    at: int
+    views: tuple[str, ...]
+    refs: tuple[str, ...]
+    columns: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class HashPlan:
+    """The fields to ask of one entity's hash, and what they make up."""
+
+    fields: tuple[bytes, ...] = ()
+    views: tuple[ViewPlan, ...] = ()
+    state: StatePlan | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +74,7 @@ class ReadPlan:
     refs: tuple[str, ...]
     customer: HashPlan
     corridor: HashPlan
+    counterparty: HashPlan
     hidden: tuple[str, ...]
     hidden_views: tuple[str, ...]
 
@@ -60,7 +84,7 @@ def plan_read(catalog: Catalog, refs: Iterable[str]) -> ReadPlan:
 
     Raises:
         UnknownFeatureError: a reference is unknown, not a scalar, or of an entity other than
-            customer and corridor.
+            customer, corridor and counterparty.
     """
     refs = tuple(dict.fromkeys(refs))
     catalog.check_refs(refs)
@@ -71,8 +95,9 @@ def plan_read(catalog: Catalog, refs: Iterable[str]) -> ReadPlan:
     shown_views = {_view_of(ref) for ref in refs}
     return ReadPlan(
         refs=refs,
-        customer=_hash_plan(catalog, _by_join_key(catalog, refs + hidden)[CUSTOMER_KEY]),
+        customer=_hash_plan(catalog, [*grouped[CUSTOMER_KEY], *hidden]),
         corridor=_hash_plan(catalog, grouped[CORRIDOR_KEY]),
+        counterparty=_hash_plan(catalog, grouped[COUNTERPARTY_KEY]),
         hidden=hidden,
         hidden_views=tuple({_view_of(ref) for ref in hidden} - shown_views),
     )
@@ -82,28 +107,27 @@ def _view_of(ref: str) -> str:
     return ref.partition(":")[0]
 
 
-def _dtype_of(catalog: Catalog, ref: str) -> str:
-    view, _, feature = ref.partition(":")
-    return catalog.views[view].features[feature]
+def _feature_of(ref: str) -> str:
+    return ref.partition(":")[2]
 
 
 def _holds(catalog: Catalog, ref: str) -> bool:
-    view, _, feature = ref.partition(":")
-    return view in catalog.views and feature in catalog.views[view].features
+    view = catalog.views.get(_view_of(ref))
+    return view is not None and _feature_of(ref) in view.features
 
 
 def _by_join_key(catalog: Catalog, refs: Iterable[str]) -> dict[str, list[str]]:
-    grouped: dict[str, list[str]] = {CUSTOMER_KEY: [], CORRIDOR_KEY: []}
+    grouped: dict[str, list[str]] = {CUSTOMER_KEY: [], CORRIDOR_KEY: [], COUNTERPARTY_KEY: []}
     for ref in refs:
-        dtype = _dtype_of(catalog, ref)
+        view = catalog.views[_view_of(ref)]
+        dtype = view.features[_feature_of(ref)]
         if dtype not in _SCALARS:
             raise UnknownFeatureError("features", ref, "a scalar", f"it is {dtype}")
-        join_key = catalog.views[_view_of(ref)].join_key
-        if join_key not in grouped:
+        if view.join_key not in grouped:
             raise UnknownFeatureError(
                 "features", ref, f"a feature joined by {sorted(grouped)}", "leave it out"
             )
-        grouped[join_key].append(ref)
+        grouped[view.join_key].append(ref)
     return grouped
 
 
@@ -112,12 +136,45 @@ def _hash_plan(catalog: Catalog, refs: Iterable[str]) -> HashPlan:
     for ref in refs:
         by_view.setdefault(_view_of(ref), []).append(ref)
     fields: list[bytes] = []
-    views = []
+    stored = []
+    computed: list[str] = []
     for name, view_refs in by_view.items():
-        ttl = catalog.views[name].ttl
-        ttl_us = None if ttl is None else ttl // timedelta(microseconds=1)
-        texts = tuple(_dtype_of(catalog, ref) == "String" for ref in view_refs)
-        views.append(ViewPlan(name, ttl_us, tuple(view_refs), texts, at=len(fields)))
+        if catalog.views[name].entity is not None:
+            computed.append(name)
+            continue
+        stored.append(_view_plan(catalog.views[name], view_refs, at=len(fields)))
         fields.append(timestamp_field(name))
-        fields.extend(field_name(name, ref.partition(":")[2]) for ref in view_refs)
-    return HashPlan(tuple(fields), tuple(views))
+        fields.extend(field_name(name, _feature_of(ref)) for ref in view_refs)
+    state = None
+    if computed:
+        state = _state_plan(catalog, {name: by_view[name] for name in computed}, at=len(fields))
+        entity = state.reader.program.entity.name
+        fields.append(timestamp_field(state_view(entity)))
+        fields.append(field_name(state_view(entity), state_feature(entity)))
+    return HashPlan(tuple(fields), tuple(stored), state)
+
+
+def _view_plan(view: View, refs: Iterable[str], at: int) -> ViewPlan:
+    refs = tuple(refs)
+    return ViewPlan(
+        name=view.name,
+        ttl_us=None if view.ttl is None else view.ttl // timedelta(microseconds=1),
+        refs=refs,
+        texts=tuple(view.features[_feature_of(ref)] == "String" for ref in refs),
+        at=at,
+    )
+
+
+def _state_plan(catalog: Catalog, by_view: dict[str, list[str]], at: int) -> StatePlan:
+    # One entity a join key, so that all views of a hash share one state.
+    (entity,) = {catalog.views[name].entity for name in by_view}
+    reader = catalog.readers[entity or ""]
+    refs = tuple(ref for view_refs in by_view.values() for ref in view_refs)
+    places = {output.name: place for place, output in enumerate(reader.program.outputs)}
+    return StatePlan(
+        reader=reader,
+        at=at,
+        views=tuple(by_view),
+        refs=refs,
+        columns=tuple(places[_feature_of(ref)] for ref in refs),
+    )

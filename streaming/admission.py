@@ -1,60 +1,239 @@
-"""What may enter the dataflow: readable, valid and timely events; the rest are dead letters."""
+"""What may enter the dataflow: readable, valid and timely events; the rest are set aside.
+
+Everything that arrived together in one partition is admitted as one batch, and checked with what
+arrived in the others: many small frames cost no more than a large one. The first entity's stream
+carries whole events, which are held to the rules of the event schema; what is set aside there
+becomes dead letters. The other streams repeat parts of the same events, so there it is only
+counted.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
 from feature_repo.contracts.errors import InputError
+from feature_repo.contracts.events import (
+    EARLIEST_EVENT,
+    EVENT_SCHEMA,
+    LATEST_EVENT,
+    TIMESTAMP,
+    to_epoch_us,
+)
+from feature_repo.contracts.feature_set import FeatureSet
+from feature_repo.engine.program import Program
 from streaming.lateness import LatenessGate
-from streaming.log.frames import Frame, Unreadable
+from streaming.log.frames import Frame, Partition, Unreadable
 from streaming.mapping.dead_letters import DeadLetter, DeadLetters
 from streaming.mapping.validate import split_valid
+from streaming.updates import Admitted
+
+_EARLIEST_US, _LATEST_US = to_epoch_us(EARLIEST_EVENT), to_epoch_us(LATEST_EVENT)
+_Rows = npt.NDArray[np.int64]
 
 
 class Admission:
-    """Lets events in by the rules of the event schema, whoever has written them to the log.
+    """Lets events in, whoever has written them to the log.
 
     Args:
-        dead_letters: where the others go.
+        feature_set: whose lateness holds; its first entity's stream carries whole events.
+        programs: of every entity, by name.
+        dead_letters: where whole events go that are not let in.
         now: the clock of a live log; None for a replay, whose events may have any age.
-        admitted: called with the number of events let in, for counts and progress.
+        watermarks_us: newest log time of each partition so far, from its checkpoint.
+        admitted: called with the number of whole events let in, for counts and progress.
+
+    Attributes:
+        set_aside: events of other streams that were not let in.
     """
 
     def __init__(
         self,
+        feature_set: FeatureSet,
+        programs: Mapping[str, Program],
         dead_letters: DeadLetters,
+        *,
         now: Callable[[], datetime] | None = None,
+        watermarks_us: Mapping[Partition, int] | None = None,
         admitted: Callable[[int], None] = lambda events: None,
     ) -> None:
+        self.set_aside = 0
+        self._whole = feature_set.entities[0].name
+        self._programs = programs
         self._dead_letters = dead_letters
-        self._gate = LatenessGate(dead_letters, now)
+        self._gate = LatenessGate(feature_set.lateness, now, watermarks_us)
         self._admitted = admitted
 
-    def admit(self, entry: Frame | Unreadable) -> Frame | None:
-        """The entry's good events; None if there are none."""
-        if isinstance(entry, Unreadable):
-            self._set_aside(entry)
+    def watermark_us(self, owned: Partition) -> int | None:
+        """Newest log time of a partition (µs); None before its first event."""
+        return self._gate.watermark_us(owned)
+
+    def admit(self, entries: Sequence[Frame | Unreadable]) -> list[Admitted]:
+        """The good events of entries that arrived together, one batch a partition."""
+        frames: dict[Partition, list[Frame]] = {}
+        for entry in entries:
+            if isinstance(entry, Unreadable):
+                self._letter(entry, entry.content, entry.reason)
+            elif len(entry.events):
+                frames.setdefault((entry.entity, entry.partition), []).append(entry)
+        whole = self._all_valid([group for key, group in frames.items() if key[0] == self._whole])
+        admitted = []
+        for owned, group in frames.items():
+            if owned[0] != self._whole:
+                found = self._check_part(group)
+            elif whole is None:
+                found = self._check_whole(group)
+            else:
+                found = next(whole)
+            if found and (batch := self._admit(owned, group, *found)):
+                admitted.append(batch)
+        return admitted
+
+    def _admit(
+        self, owned: Partition, frames: list[Frame], events: pa.RecordBatch, rows: _Rows
+    ) -> Admitted | None:
+        """The timely events of a partition's valid ones."""
+        verdict = self._gate.judge(owned, events)
+        kept = verdict.kept
+        if not kept.all():
+            for flags, reason in (
+                (verdict.late, self._gate.late_reason),
+                (verdict.ahead, self._gate.ahead_reason),
+            ):
+                self._set_aside(owned, events, rows, flags, reason)
+            if not kept.any():
+                return None
+            events = events.filter(pa.array(kept))
+        if owned[0] == self._whole:
+            self._admitted(len(events))
+        return Admitted(*owned, frames[0].offset, frames[-1].offset, events)
+
+    def _all_valid(
+        self, groups: list[list[Frame]]
+    ) -> Iterator[tuple[pa.RecordBatch, _Rows]] | None:
+        """Each group's events and their places in the log; None if not all of them are valid.
+
+        One check of all costs as much as one of a single group, when they are small.
+        """
+        frames = [frame for group in groups for frame in group]
+        if not frames:
             return None
         try:
-            valid, letters = split_valid(entry.events, entry.offset)
+            together = pa.concat_batches([_as(EVENT_SCHEMA, frame.events) for frame in frames])
+            _, letters = split_valid(together, 0)
+        except (InputError, pa.ArrowException, ValueError):
+            return None  # one of them is broken; the others are not
+        return None if letters else _cut(together, groups)
+
+    def _check_whole(self, frames: list[Frame]) -> tuple[pa.RecordBatch, _Rows] | None:
+        """The valid events of frames, and the place of each in the log."""
+        checked = [good for good in map(self._check_frame, frames) if good is not None]
+        if not checked:
+            return None
+        return (
+            pa.concat_batches([events for events, _ in checked]),
+            np.concatenate([rows for _, rows in checked]),
+        )
+
+    def _check_frame(self, frame: Frame) -> tuple[pa.RecordBatch, _Rows] | None:
+        try:
+            valid, letters = split_valid(frame.events, int(_places(frame)[0]))
         except InputError as error:  # its buffers do not hold what they say
-            self._set_aside(Unreadable(entry.partition, entry.offset, "", str(error)))
+            self._letter(frame, "", str(error))
             return None
         self._dead_letters.extend(letters)
-        if not len(valid):
-            return None
-        frame = self._gate.admit(Frame(entry.partition, entry.offset, valid))
-        if frame is not None:
-            self._admitted(len(frame.events))
-        return frame
+        rows = _places(frame)
+        if letters:
+            rows = np.setdiff1d(rows, [letter.row for letter in letters])
+        return (_as(EVENT_SCHEMA, valid), rows) if len(valid) else None
 
-    def _set_aside(self, entry: Unreadable) -> None:
-        letter = DeadLetter(
-            row=entry.offset,
-            field="row",
-            value=entry.content,
-            reason=entry.reason,
-            record={"partition": entry.partition, "offset": entry.offset},
+    def _check_part(self, frames: list[Frame]) -> tuple[pa.RecordBatch, _Rows] | None:
+        """As `_check_whole`, for the parts of events that another entity's features need."""
+        program = self._programs[frames[0].entity]
+        sound = [frame for frame in frames if self._is_part(frame.events, program)]
+        self.set_aside += sum(len(f.events) for f in frames) - sum(len(f.events) for f in sound)
+        if not sound:
+            return None
+        events = pa.concat_batches([_as(program.frame_schema, frame.events) for frame in sound])
+        rows = np.concatenate([_places(frame) for frame in sound])
+        good = _complete(events, program)
+        if not good.all():
+            self.set_aside += int((~good).sum())
+            events, rows = events.filter(pa.array(good)), rows[good]
+        return (events, rows) if len(events) else None
+
+    @staticmethod
+    def _is_part(events: pa.RecordBatch, program: Program) -> bool:
+        schema = program.frame_schema
+        if events.schema.names != schema.names or events.schema.types != schema.types:
+            return False
+        try:
+            events.validate(full=True)
+        except pa.ArrowInvalid:
+            return False
+        return True
+
+    def _set_aside(
+        self,
+        owned: Partition,
+        events: pa.RecordBatch,
+        rows: _Rows,
+        flags: npt.NDArray[np.bool_],
+        reason: str,
+    ) -> None:
+        places = np.flatnonzero(flags)
+        if owned[0] != self._whole:
+            self.set_aside += len(places)
+            return
+        records = events.take(pa.array(places)).to_pylist()
+        self._dead_letters.extend(
+            DeadLetter(
+                row=int(rows[place]),
+                field="event_time",
+                value=record["event_time"],
+                reason=reason,
+                record=record,
+            )
+            for place, record in zip(places.tolist(), records, strict=True)
         )
+
+    def _letter(self, entry: Frame | Unreadable, content: str, reason: str) -> None:
+        place = {"entity": entry.entity, "partition": entry.partition, "offset": entry.offset}
+        letter = DeadLetter(entry.offset, "row", content, reason, place)
         self._dead_letters.extend([letter])
+
+
+def _cut(
+    together: pa.RecordBatch, groups: list[list[Frame]]
+) -> Iterator[tuple[pa.RecordBatch, _Rows]]:
+    start = 0
+    for group in groups:
+        rows = np.concatenate([_places(frame) for frame in group])
+        yield together.slice(start, len(rows)), rows
+        start += len(rows)
+
+
+def _places(frame: Frame) -> _Rows:
+    return np.arange(frame.offset - len(frame.events), frame.offset) + 1
+
+
+def _as(schema: pa.Schema, events: pa.RecordBatch) -> pa.RecordBatch:
+    """The events under a schema of the same columns: producers differ in what may be null."""
+    return pa.RecordBatch.from_arrays(events.columns, schema=schema)
+
+
+def _complete(events: pa.RecordBatch, program: Program) -> npt.NDArray[np.bool_]:
+    """Whether each event has an id, a type, a key, and an instant that can be one."""
+    good = np.ones(len(events), np.bool_)
+    for column in ("event_id", "event_type", "event_time", *program.entity.columns):
+        if events.column(column).null_count:
+            good &= events.column(column).is_valid().to_numpy(zero_copy_only=False)
+    for field in events.schema:
+        if field.type == TIMESTAMP:
+            instants = events.column(field.name).cast(pa.int64()).fill_null(_EARLIEST_US).to_numpy()
+            good &= (instants >= _EARLIEST_US) & (instants < _LATEST_US)
+    return good

@@ -1,12 +1,13 @@
-"""Runs the dataflow over a file log or over the live log."""
+"""Runs the dataflow over an event file, or over the partitions of the live log."""
 
 from __future__ import annotations
 
-import hashlib
+import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,115 +16,42 @@ from types import FrameType
 import redis
 from bytewax.testing import run_main
 
-from feature_repo.contracts.errors import StoreUnavailableError
-from feature_repo.contracts.settings import Settings
+from feature_repo.contracts.feature_set import FeatureSet
+from feature_repo.contracts.settings import SHARDS, Settings
 from feature_repo.stores.redis_connection import connect
 from streaming.admission import Admission
-from streaming.dataflow import build_dataflow
-from streaming.log.files import FileLogReader
-from streaming.log.frames import LogReader
-from streaming.log.valkey_streams import ValkeyLogReader
+from streaming.dataflow import REBASE_EVENTS, Features, Rebase, Stores, build_dataflow
+from streaming.epochs import Epochs
+from streaming.failure import Failure
+from streaming.lineage import LogRun
+from streaming.live_logs import LiveLog, Source
+from streaming.log.files import FRAME_ROWS, FileLogReader
+from streaming.log.frames import LogReader, Partition
 from streaming.mapping.dead_letters import DeadLetters
-from streaming.sinks.offline import OfflineSink, OfflineWriter
-from streaming.sinks.online import OnlineSink
+from streaming.owned import OwnedPartitions
+from streaming.report import StreamReport
+from streaming.setup import OfflineTables, Setup, check_store
+from streaming.sinks.online import OnlineWriter
 from streaming.source import LogSource
+from streaming.updates import Position, Update
 
-# Offsets that share an offline file: rows of a file log ...
-FILE_SEGMENT = 8 * 65_536
-# ... and a minute of the live log, whose offsets are milliseconds * 10^6 (+ a sequence number).
-LIVE_SEGMENT = 60_000 * 1_000_000
-# The larger a frame, the more updates of one customer become one write to the online store.
-FRAME_ROWS = 65_536
-LIVE_FLUSH = timedelta(seconds=5)
+EPOCH = timedelta(seconds=10)
 
 
-@dataclass
-class StreamReport:
-    """What a run of the dataflow did.
+@dataclass(frozen=True)
+class Share:
+    """Which partitions a process owns: of `workers` processes, those of the `worker`-th.
 
-    Attributes:
-        events: events let into the dataflow.
-        rows_online: rows written to the online store (a customer's updates within a frame are
-            one row).
-        duplicates: events that changed nothing, since their customer and id had come before.
-        dead_letters: events set aside by the dataflow.
-        seconds: wall-clock time.
+    >>> Share(1, 3).of(8)
+    [1, 4, 7]
     """
 
-    events: int = 0
-    rows_online: int = 0
-    duplicates: int = 0
-    dead_letters: int = 0
-    seconds: float = 0.0
+    worker: int = 0
+    workers: int = 1
 
-    @property
-    def events_per_s(self) -> float:
-        """Events a second over the whole run."""
-        return self.events / self.seconds if self.seconds else 0.0
-
-
-def check_store(settings: Settings) -> None:
-    """Raise StoreUnavailableError unless the online store answers."""
-    try:
-        connect(settings.redis).ping()
-    except redis.RedisError as error:
-        raise StoreUnavailableError(
-            "online store",
-            settings.redis_address,
-            "a Valkey or Redis server",
-            "start one (make up), or set DAIMA_REDIS",
-        ) from error
-
-
-def run_file(
-    events: Path,
-    settings: Settings,
-    *,
-    progress: Callable[[int], None] = lambda events: None,
-    frame_rows: int = FRAME_ROWS,
-) -> StreamReport:
-    """Stream a file log (`daima replay` and `daima simulate` write them) into both stores.
-
-    Another run over the same path replaces the offline rows of this one.
-
-    Args:
-        events: Parquet of `EVENT_SCHEMA`, sorted by event time.
-        progress: called with the number of events just let in.
-
-    Raises:
-        InputError: the file is not an event file.
-        StoreUnavailableError: the online store did not come back.
-    """
-    FileLogReader(events).close()  # a clear error here, not a panic inside the dataflow
-    path = events.resolve()
-    writer = OfflineWriter(settings.stream_table, f"{path.stem}-{_short_hash(path)}", FILE_SEGMENT)
-    report = _run(
-        lambda: FileLogReader(events, frame_rows),
-        settings,
-        writer,
-        DeadLetters(settings.dead_letters / f"{path.stem}.stream.jsonl"),
-        progress=progress,
-    )
-    writer.remove_stale()
-    return report
-
-
-def _short_hash(path: Path) -> str:
-    """Tells two files of one name in different folders apart."""
-    return hashlib.sha256(str(path).encode()).hexdigest()[:8]
-
-
-def run_live(settings: Settings, stopped: Callable[[], bool]) -> StreamReport:
-    """Stream the live log (Valkey Streams) into both stores until `stopped()`."""
-    # A file of letters a run: those of the run before are still unread.
-    letters = f"live-{datetime.now(UTC):%Y%m%dT%H%M%S}.stream.jsonl"
-    return _run(
-        lambda: ValkeyLogReader(connect(settings.redis), stopped),
-        settings,
-        OfflineWriter(settings.stream_table, "live", LIVE_SEGMENT, LIVE_FLUSH),
-        DeadLetters(settings.dead_letters / letters, live=True),
-        now=lambda: datetime.now(UTC),
-    )
+    def of(self, shards: int) -> list[int]:
+        """The partitions of each entity's stream."""
+        return [shard for shard in range(shards) if shard % self.workers == self.worker]
 
 
 def stop_on_signals() -> Callable[[], bool]:
@@ -138,36 +66,220 @@ def stop_on_signals() -> Callable[[], bool]:
     return stop.is_set
 
 
-def _run(
-    open_reader: Callable[[], LogReader],
+def run_file(
+    events: Path,
     settings: Settings,
-    writer: OfflineWriter,
-    dead_letters: DeadLetters,
     *,
+    feature_set: FeatureSet | None = None,
     progress: Callable[[int], None] = lambda events: None,
-    now: Callable[[], datetime] | None = None,
+    frame_rows: int = FRAME_ROWS,
 ) -> StreamReport:
-    report = StreamReport()
+    """Stream an event file (`daima replay` and `daima simulate` write them) into both stores.
+
+    Its states become the set's, and the live log continues from them; see `streaming.lineage`
+    for what came before and for a file that is run again.
+
+    Args:
+        events: Parquet of `EVENT_SCHEMA` in the order of log time, or a folder of such files.
+        feature_set: what to compute; the one that the settings name unless given.
+        progress: called with the number of events just let in.
+
+    Raises:
+        InputError: the file is not an event file.
+        StoreUnavailableError: the online store does not answer, or did not come back.
+        CheckpointError: a live stream runs on these checkpoints.
+    """
+    setup = Setup(settings, feature_set, SHARDS)
+
+    def open_file() -> LogReader:
+        return FileLogReader(events, setup.feature_set, None, frame_rows)
+
+    open_file().close()  # a clear error before anything is written
+    check_store(settings)
+    with ExitStack() as stack:
+        client = stack.enter_context(connect(settings.redis))
+        lineage = setup.lineage(client)
+        replay = lineage.begin_replay(events)
+        partitions = setup.partitions(range(SHARDS))
+        if replay.fresh:
+            owned = OwnedPartitions()
+            stack.callback(owned.close)
+            owned.open(setup.folder, setup.programs, partitions, replay.run, anew=True)
+        else:
+            owned = OwnedPartitions.empty(setup.programs, partitions)
+        if replay.stale_generation is not None:
+            stale = OfflineTables(setup, replay.stale_generation)
+            for partition in partitions:
+                stale.resume(partition, None)
+        owned.generations = {partition: {replay.run.generation} for partition in partitions}
+        letters = settings.dead_letters / f"{events.resolve().stem}.stream.jsonl"
+        report = _run(
+            setup,
+            client,
+            owned=owned,
+            run=replay.run,
+            open_reader=open_file,
+            dead_letters=DeadLetters(letters),
+            progress=progress,
+        )
+        if replay.fresh:
+            lineage.finish(replay.run)
+    return report
+
+
+def run_live(
+    settings: Settings,
+    stopped: Callable[[], bool],
+    *,
+    feature_set: FeatureSet | None = None,
+    source: Source = Source.VALKEY,
+    share: Share | None = None,
+    epoch: timedelta = EPOCH,
+    rebase_events: int = REBASE_EVENTS,
+    progress: Callable[[int], None] = lambda events: None,
+    environ: Mapping[str, str] = os.environ,
+) -> StreamReport:
+    """Stream this process's share of the live log into both stores until `stopped()`.
+
+    Goes on after the last checkpoint; without one, from the log's beginning. What has been read
+    when it is stopped is written and committed before this returns.
+
+    Args:
+        feature_set: what to compute; the one that the settings name unless given.
+        source: which log; Kafka's settings stand in `environ`.
+        share: which partitions; all of them unless given.
+        epoch: time from one checkpoint to the next.
+        rebase_events: of a partition, after which its whole state is written anew.
+        progress: called with the number of events just let in.
+
+    Raises:
+        CheckpointError: the checkpoints are of other definitions, or another process has them.
+        LogGapError: the log no longer has what comes after the checkpoint.
+        StoreUnavailableError: the log or the online store does not answer, or did not come back.
+    """
+    check_store(settings)
+    share = share or Share()
+    with ExitStack() as stack:
+        client = stack.enter_context(connect(settings.redis))
+        log = LiveLog(source, settings, environ)
+        setup = Setup(settings, feature_set, log.shards(client, feature_set))
+        run = setup.lineage(client).continue_live(str(source))
+        owned = OwnedPartitions()
+        stack.callback(owned.close)
+        partitions = setup.partitions(share.of(setup.shards))
+        owned.open(setup.folder, setup.programs, partitions, run)
+
+        def committed(positions: Mapping[Partition, Position]) -> None:
+            offsets = {key: position.offset for key, position in positions.items()}
+            log.trim(client, offsets, datetime.now(UTC))
+
+        # A file of letters a run: those of the run before are still unread.
+        name = f"live-{datetime.now(UTC):%Y%m%dT%H%M%S}-{share.worker}.stream.jsonl"
+        return _run(
+            setup,
+            client,
+            owned=owned,
+            run=run,
+            open_reader=lambda: log.open(owned.offsets, stopped),
+            dead_letters=DeadLetters(settings.dead_letters / name, live=True),
+            progress=progress,
+            rebase=Rebase(epoch, owned.events_since_base, rebase_events),
+            epoch=epoch,
+            now=lambda: datetime.now(UTC),
+            committed=committed,
+        )
+
+
+def restart(settings: Settings, feature_set: FeatureSet | None = None) -> None:
+    """Forget a set's checkpoints: its next live run begins at the log's beginning.
+
+    Raises:
+        StoreUnavailableError: the online store does not answer.
+    """
+    check_store(settings)
+    with connect(settings.redis) as client:
+        Setup(settings, feature_set, SHARDS).lineage(client).restart()
+
+
+def _run(
+    setup: Setup,
+    client: redis.Redis[bytes],
+    *,
+    owned: OwnedPartitions,
+    run: LogRun,
+    open_reader: Callable[[], LogReader],
+    dead_letters: DeadLetters,
+    progress: Callable[[int], None],
+    rebase: Rebase | None = None,
+    epoch: timedelta | None = None,
+    now: Callable[[], datetime] | None = None,
+    committed: Callable[[Mapping[Partition, Position]], None] = lambda positions: None,
+) -> StreamReport:
+    """Wire everything, run it to the end of the log, and count."""
+    report, failure = StreamReport(), Failure()
+    started_s = time.monotonic()
+    tables = OfflineTables(setup, run.generation)
+    for partition, written in owned.generations.items():
+        for generation in written:
+            OfflineTables(setup, generation).resume(partition, owned.offsets[partition])
 
     def admitted(events: int) -> None:
         report.events += events
         progress(events)
 
-    def written(rows: int) -> None:
-        report.rows_online += rows
+    def folded(update: Update) -> None:
+        if update.admitted.entity == setup.whole:
+            report.duplicates += update.duplicates
 
-    def repeated(events: int) -> None:
-        report.duplicates += events
+    readers: list[LogReader] = []
 
-    check_store(settings)
-    started_s = time.monotonic()
+    def open_once() -> LogReader:
+        readers.append(open_reader())
+        return readers[-1]
+
     with dead_letters:
-        flow = build_dataflow(
-            LogSource(open_reader, Admission(dead_letters, now, admitted)),
-            OnlineSink(lambda: connect(settings.redis), written),
-            OfflineSink(writer, repeated),
+        admission = Admission(
+            setup.feature_set,
+            setup.programs,
+            dead_letters,
+            now=now,
+            watermarks_us=owned.watermarks_us,
+            admitted=admitted,
         )
+        store = setup.generations(client)
+        online = OnlineWriter(connect(setup.settings.redis))
+        epochs = Epochs(
+            tables.features,
+            (setup.whole, tables.archive),
+            owned.checkpoints,
+            run,
+            # Running an old file again writes in its old generation: refused online, and rightly.
+            check=lambda: store.check(run.generation) if epoch else None,
+            keep_events=epoch is not None,
+            failed=failure.note,
+            committed=committed,
+        )
+        features = Features(
+            owned.shards,
+            rebase,
+            failure,
+            copy_at_end=epoch is None and bool(owned.checkpoints),
+        )
+        source = LogSource(
+            open_once,
+            admission,
+            owned.offsets,
+            failure,
+            epoch=epoch,
+            epoch_ended=report.epoch_gaps_s.append,
+        )
+        stores = Stores(setup.entities, run.generation, online, epochs, failure, folded=folded)
+        flow = build_dataflow(source, features, stores)
         run_main(flow)  # type: ignore[no-untyped-call]  # compiled, without hints
+        failure.check()
         report.dead_letters = dead_letters.count
+    report.rows_online, report.refused_online = online.written, online.refused
+    report.set_aside = admission.set_aside
+    report.gone = sum(sum(reader.gone.values()) for reader in readers)
     report.seconds = time.monotonic() - started_s
     return report

@@ -1,38 +1,69 @@
-"""The log as a Bytewax source: frames in, and what cannot be processed set aside."""
+"""The log as a Bytewax source: admitted events in, and a barrier at the end of every epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from streaming.admission import Admission
-from streaming.log.frames import Frame, LogReader
+from streaming.failure import Failure
+from streaming.log.frames import LogReader, Partition
+from streaming.updates import Admitted, Barrier, Position
 
-# Measured on Bytewax 0.21.1: polling every 10 ms gives 5 ms median latency at little cost.
-POLL_INTERVAL = timedelta(milliseconds=10)
+# While little comes in, the log is asked this often: half of it is the median wait of an event.
+POLL_INTERVAL = timedelta(milliseconds=5)
+# A poll with more events than this is followed by the next at once.
+_FEW_EVENTS = 1_024
 
 
-class _LogPartition(StatefulSourcePartition[Frame, None]):
-    def __init__(
-        self, reader: LogReader, admission: Admission, clock: Callable[[], datetime]
-    ) -> None:
+class _LogPartition(StatefulSourcePartition[Admitted | Barrier, None]):
+    def __init__(self, source: LogSource, reader: LogReader) -> None:
+        self._source = source
         self._reader = reader
-        self._admission = admission
-        self._clock = clock
-        self._idle = False
+        self._offsets = dict(source.offsets)
+        self._polled_s = self._epoch_began_s = time.monotonic()
+        self._longest_gap_s = 0.0
+        self._read_since = False
+        self._waiting: deque[Admitted | Barrier] = deque()
+        self._busy = False
+        self._ended = False
 
-    def next_batch(self) -> Iterable[Frame]:
-        entries = self._reader.poll()
-        self._idle = not entries
-        # Dead letters are made here: an exception further down would kill the process, and
-        # every replay would run into it again.
-        frames = (self._admission.admit(entry) for entry in entries)
-        return [frame for frame in frames if frame is not None]
+    def next_batch(self) -> Iterable[Admitted | Barrier]:
+        if (self._ended and not self._waiting) or self._source.failure.error:
+            raise StopIteration
+        # One at a time: a partition's values are stored while the next one's are computed.
+        with self._source.failure.noted():
+            if not self._waiting:
+                self._waiting.extend(self._poll())
+        return [self._waiting.popleft()] if self._waiting else []
+
+    def _poll(self) -> list[Admitted | Barrier]:
+        now_s = time.monotonic()
+        self._longest_gap_s = max(self._longest_gap_s, now_s - self._polled_s)
+        self._polled_s = now_s
+        try:
+            entries = self._reader.poll()
+        except StopIteration:
+            self._ended = True
+            return [self._barrier()]
+        for entry in entries:
+            self._offsets[entry.entity, entry.partition] = entry.offset
+        self._read_since = self._read_since or bool(entries)
+        # What cannot be processed is set aside here: an exception further down would kill the
+        # process, and every replay would run into it again.
+        admitted = self._source.admission.admit(entries)
+        self._busy = sum(len(batch.events) for batch in admitted) > _FEW_EVENTS
+        return [*admitted, self._barrier()] if self._epoch_is_over(now_s) else [*admitted]
 
     def next_awake(self) -> datetime | None:
-        return self._clock() + POLL_INTERVAL if self._idle else None
+        if self._busy or self._waiting or self._ended:
+            return None
+        passed = timedelta(seconds=time.monotonic() - self._polled_s)
+        return self._source.clock() + max(POLL_INTERVAL - passed, timedelta(0))
 
     def snapshot(self) -> None:
         return None
@@ -40,24 +71,59 @@ class _LogPartition(StatefulSourcePartition[Frame, None]):
     def close(self) -> None:
         self._reader.close()
 
+    def _epoch_is_over(self, now_s: float) -> bool:
+        epoch = self._source.epoch
+        if epoch is None or now_s - self._epoch_began_s < epoch.total_seconds():
+            return False
+        self._source.epoch_ended(self._longest_gap_s)
+        self._epoch_began_s, self._longest_gap_s = now_s, 0.0
+        changed, self._read_since = self._read_since, False
+        return changed
 
-class LogSource(FixedPartitionedSource[Frame, None]):
-    """Reads one log through one reader, opened when the dataflow starts."""
+    def _barrier(self) -> Barrier:
+        positions = {
+            owned: Position(offset, self._source.admission.watermark_us(owned))
+            for owned, offset in self._offsets.items()
+        }
+        return Barrier(positions, last=self._ended)
+
+
+class LogSource(FixedPartitionedSource[Admitted | Barrier, None]):
+    """Reads one log through one reader, opened when the dataflow starts.
+
+    Args:
+        open_reader: opens the log after `offsets`.
+        admission: decides what gets in.
+        offsets: of the last entry taken in before, by partition.
+        failure: ends the log early.
+        epoch: time from one barrier to the next; None for one barrier, at the end of the log.
+        clock: what Bytewax's wake-up times are told in.
+        epoch_ended: called with the longest time between two polls of an epoch (s).
+    """
 
     def __init__(
         self,
         open_reader: Callable[[], LogReader],
         admission: Admission,
+        offsets: Mapping[Partition, int | None],
+        failure: Failure,
+        *,
+        epoch: timedelta | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        epoch_ended: Callable[[float], None] = lambda longest_gap_s: None,
     ) -> None:
         self._open_reader = open_reader
-        self._admission = admission
-        self._clock = clock
+        self.admission = admission
+        self.offsets = offsets
+        self.failure = failure
+        self.epoch = epoch
+        self.clock = clock
+        self.epoch_ended = epoch_ended
 
     def list_parts(self) -> list[str]:
-        """One partition: the process owns its whole log."""
+        """One partition: the process owns everything it reads."""
         return ["log"]
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> _LogPartition:
         """Open the reader."""
-        return _LogPartition(self._open_reader(), self._admission, self._clock)
+        return _LogPartition(self, self._open_reader())

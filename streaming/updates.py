@@ -1,19 +1,79 @@
-"""What flows from the shards to the sinks."""
+"""What flows through the dataflow: admitted events, what they changed, and marks between them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from feature_repo.engine.shard import FeatureRows
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from streaming.log.frames import Partition
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """Events of one partition that features may take in; several frames of the log as one.
+
+    Attributes:
+        entity, partition: whose stream.
+        first_offset, last_offset: of the first and the last frame that they come from (each the
+            offset of the frame's last event).
+        events: in the order of the log.
+    """
+
+    entity: str
+    partition: int
+    first_offset: int
+    last_offset: int
+    events: pa.RecordBatch
 
 
 @dataclass(frozen=True)
 class Update:
-    """The feature rows that one frame changed in one shard.
+    """What admitted events changed.
 
-    `offset` is the log position of the frame; (shard, offset) names the update for ever.
+    Attributes:
+        admitted: the events.
+        rows: the offline rows.
+        keys, states, times_us: online values, one a touched key, and their event times (µs).
+        duplicates: events that had come before.
     """
 
-    shard: int
-    offset: int
-    rows: FeatureRows
+    admitted: Admitted
+    rows: pa.RecordBatch
+    keys: pa.StringArray
+    states: pa.BinaryArray
+    times_us: npt.NDArray[np.int64]
+    duplicates: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A copy of one partition's whole state, after all updates before it in the flow."""
+
+    owned: Partition
+    state: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a partition has been read: last offset (None: nothing), newest log time (µs)."""
+
+    offset: int | None
+    watermark_us: int | None
+
+
+@dataclass(frozen=True)
+class Barrier:
+    """Separates epochs: everything before it in the flow can be committed together.
+
+    Attributes:
+        positions: of every partition read, as of here.
+        last: whether the log has ended.
+    """
+
+    positions: Mapping[Partition, Position]
+    last: bool = False

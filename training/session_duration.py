@@ -43,7 +43,7 @@ class Config:
     it counts as over. Threads change sums in the last bits: equal results need equal `threads`.
     """
 
-    baseline_group: str = "session_corridor"
+    baseline_group: str = "session_corridor_last"
     num_leaves: int = 31
     learning_rate: float = 0.05
     min_data_in_leaf: int = 50
@@ -84,7 +84,7 @@ class Trained:
         candidate: what would be registered.
         baseline: the baseline's name.
         interval: 95 % interval of (model's RMSE - baseline's RMSE) on the test part.
-        counts: sessions, train, validation, test, open, headless, events.
+        counts: sessions, train, validation, test, open, events.
     """
 
     candidate: Candidate
@@ -144,11 +144,10 @@ def build(
     """
     sessions = closed_sessions(settings, start, end)
     log.info(
-        "%s closed sessions from %s events (%s still open, %s without a first event)",
+        "%s closed sessions from %s events (%s still open)",
         f"{sessions.frame.height:,}",
         f"{sessions.events:,}",
         sessions.open,
-        sessions.headless,
     )
     if sessions.frame.height < MIN_SESSIONS:
         raise DatasetError(
@@ -184,7 +183,7 @@ def train(
         raise DatasetError(
             "baseline_group",
             config.baseline_group,
-            "a feature of the session_duration service, such as session_corridor",
+            "a feature of the session_duration service, such as session_corridor_last",
             "name one",
         )
     began = time.perf_counter()
@@ -255,7 +254,6 @@ def train(
         "validation": split.validation.stop - split.validation.start,
         "test": split.test.stop - split.test.start,
         "open": sessions.open,
-        "headless": sessions.headless,
         "events": sessions.events,
     }
     importance = gain_importance(booster)

@@ -1,4 +1,4 @@
-"""Closed sessions from the offline store: the examples of every model that is asked at a login.
+"""Closed sessions from the archive of events: the examples of every model asked at a login.
 
 One example a session, at its first event. What is known of it then comes from the feature join
 (`training.dataset`); what it turned into, here, is the target.
@@ -12,14 +12,17 @@ from datetime import UTC, datetime
 import polars as pl
 
 from feature_repo.contracts.errors import DatasetError
+from feature_repo.contracts.events import OUTSIDE_SESSION
 from feature_repo.contracts.features import SESSION_GAP
 from feature_repo.contracts.settings import Settings
 
 _COLUMNS = (
     "customer_id",
-    "event_timestamp",
-    "session_start_us",
-    "session_corridor",
+    "event_id",
+    "event_time",
+    "event_type",
+    "send_country",
+    "receive_country",
 )
 
 
@@ -33,9 +36,8 @@ class Sessions:
             label_timestamp (when the session could first be known to be over).
         window_start: instant from which sessions start.
         window_end: instant up to which events were seen.
-        events: offline rows read.
+        events: session events read.
         open: sessions left out because they may still go on at `window_end` (right-censored).
-        headless: sessions left out because their first event is not in the store.
     """
 
     frame: pl.DataFrame
@@ -43,7 +45,6 @@ class Sessions:
     window_end: datetime
     events: int
     open: int
-    headless: int
 
 
 def closed_sessions(
@@ -58,16 +59,17 @@ def closed_sessions(
     session is over once `SESSION_GAP` has passed without an event.
 
     Args:
-        settings: where the offline store lies.
+        settings: where the archive lies.
         start: aware instant; None for the first event there is.
         end: aware instant; None, or an instant past the data, for the last event there is.
         now: the clock (default: the time of day).
 
     Raises:
-        DatasetError: no offline store, a naive or inverted window, or no session in it.
+        DatasetError: no archive, a naive or inverted window, or no session in it.
 
     Trap: leaving out open sessions favours short ones within half an hour of the window's end.
-    Over days that is negligible; the duration distributions must use censoring instead.
+    Over days that is negligible; the duration distributions must use censoring instead. Where
+    the archive begins, a session may have begun before it.
     """
     now = now or datetime.now(UTC)
     for name, instant in (("start", start), ("end", end)):
@@ -76,8 +78,8 @@ def closed_sessions(
     if start is not None and end is not None and start >= end:
         raise DatasetError("start", str(start), f"an instant before end ({end})", "swap them")
 
-    rows, data_end = _read(settings, end)
-    if rows.is_empty():
+    events, data_end = _read(settings, end)
+    if events.is_empty():
         raise DatasetError(
             "window",
             _shown(start, end),
@@ -86,11 +88,10 @@ def closed_sessions(
         )
     # A device's clock may run ahead; what it says must not close the others' sessions early.
     window_end = min(end or now, data_end, now)
-    sessions = _cut(rows)
+    sessions = _cut(events)
     if start is not None:
         sessions = sessions.filter(pl.col("event_timestamp") >= start)
-    with_head = sessions.filter(pl.col("event_timestamp").dt.epoch("us") == pl.col("head_start_us"))
-    closed = with_head.filter(pl.col("label_timestamp") <= window_end).sort(
+    closed = sessions.filter(pl.col("label_timestamp") <= window_end).sort(
         "event_timestamp", "customer_id"
     )
     if closed.is_empty():
@@ -98,7 +99,7 @@ def closed_sessions(
             "window",
             _shown(start, end),
             f"a session that is over ({SESSION_GAP} without an event)",
-            f"widen it ({with_head.height} sessions are still open at {window_end})",
+            f"widen it ({sessions.height} sessions are still open at {window_end})",
         )
     first = closed["event_timestamp"][0]
     return Sessions(
@@ -107,32 +108,28 @@ def closed_sessions(
         ),
         window_start=start or first,
         window_end=window_end,
-        events=rows.height,
-        open=with_head.height - closed.height,
-        headless=sessions.height - with_head.height,
+        events=events.height,
+        open=sessions.height - closed.height,
     )
 
 
-def _cut(rows: pl.DataFrame) -> pl.DataFrame:
-    """Sessions from the events' times, not from the starts stored with them.
-
-    A row is as of its event's arrival: an event that came late may have moved or joined sessions
-    whose rows were written before.
-    """
-    time = pl.col("event_timestamp")
+def _cut(events: pl.DataFrame) -> pl.DataFrame:
+    """Sessions of all events, whenever they came: a late one may move or join what it touches."""
+    time = pl.col("event_time")
     silent = time.diff() > SESSION_GAP
     other_customer = pl.col("customer_id") != pl.col("customer_id").shift()
+    corridor = pl.concat_str("send_country", "receive_country", separator="-")
     return (
-        # Of rows at one instant the last stored is what the feature join sees too.
-        rows.unique(["customer_id", "event_timestamp"], keep="last", maintain_order=True)
-        .sort("customer_id", "event_timestamp")
+        # The first to come counts, as in the stream.
+        events.unique(["customer_id", "event_id"], keep="first", maintain_order=True)
+        .sort("customer_id", "event_time", maintain_order=True)
         .with_columns(session=(silent | other_customer).fill_null(True).cum_sum())
         .group_by("session", maintain_order=True)
         .agg(
             pl.col("customer_id").first(),
-            time.first(),
-            corridor=pl.col("session_corridor").first(),
-            head_start_us=pl.col("session_start_us").first(),
+            time.first().alias("event_timestamp"),
+            # As the features see it at that instant, when several events may have happened.
+            corridor=corridor.filter(time == time.first()).drop_nulls().last(),
             duration_s=(time.last() - time.first()).dt.total_microseconds() / 1e6,
             label_timestamp=time.last() + SESSION_GAP,
         )
@@ -140,24 +137,34 @@ def _cut(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _read(settings: Settings, end: datetime | None) -> tuple[pl.DataFrame, datetime]:
-    """The rows up to `end`, and the instant of the last row of all."""
-    files = sorted(settings.stream_table.rglob("*.parquet"))
+    """The session events up to `end` in stored order, and the instant of the last one of all."""
+    archive = settings.events_table
+    # By name alone: the names sort in the order of the log, over all dates.
+    files = sorted(
+        (file for file in archive.rglob("*.parquet") if not file.name.startswith((".", "_"))),
+        key=lambda file: (file.name, str(file)),
+    )
     if not files:
         raise DatasetError(
-            "offline store",
-            str(settings.stream_table),
-            "rows of the stream features",
+            "archive of events",
+            str(archive),
+            "Parquet files of streamed events",
             "stream events first: daima replay FILE, or daima demo",
         )
-    rows = pl.scan_parquet(files, hive_partitioning=False).select(_COLUMNS)
-    seen = rows if end is None else rows.filter(pl.col("event_timestamp") <= end)
+    events = (
+        pl.scan_parquet(files, hive_partitioning=False)
+        .select(_COLUMNS)
+        .filter(~pl.col("event_type").is_in(sorted(OUTSIDE_SESSION)))
+        .drop("event_type")
+    )
+    seen = events if end is None else events.filter(pl.col("event_time") <= end)
     try:
-        data_end = rows.select(pl.col("event_timestamp").max()).collect().item()
+        data_end = events.select(pl.col("event_time").max()).collect().item()
         return seen.collect(), data_end
     except pl.exceptions.PolarsError as error:
         raise DatasetError(
-            "offline store",
-            str(settings.stream_table),
+            "archive of events",
+            str(archive),
             f"Parquet files with the columns {', '.join(_COLUMNS)}",
             f"remove files that are not the dataflow's; reading them failed: {error}",
         ) from error

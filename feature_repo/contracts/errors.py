@@ -51,3 +51,7 @@ class DatasetError(DaimaError):
 
 class ModelError(DaimaError):
     """A model is unknown, not registered, or does not fit the features served."""
+
+
+class DefinitionError(DaimaError):
+    """A feature definition is wrong, or does not fit what was computed with another."""

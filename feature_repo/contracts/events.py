@@ -72,7 +72,8 @@ EVENT_SCHEMA = pa.schema(
         pa.field("channel", pa.string()),
         pa.field("device", pa.string()),
         pa.field("ip_country", pa.string()),  # ISO 3166-1 alpha-2
-        # Only on label events: which event is labelled, with what, and when it became known.
+        # Only on label events (whose event_time is that of the labelled event): which event is
+        # labelled, with what, and when it became known, by which the log is ordered.
         pa.field("label_event_id", pa.string()),
         pa.field("label_value", pa.float64()),
         pa.field("label_arrival_time", TIMESTAMP),
@@ -175,6 +176,14 @@ def _check_label(event: Event) -> None:
             event.label_event_id,
             "the labelled event's id and a label_value on every label event",
             "send both",
+        )
+    arrival = event.label_arrival_time
+    if event.event_type is EventType.LABEL and arrival is not None and arrival < event.event_time:
+        raise EventError(
+            "label_arrival_time",
+            str(arrival),
+            "an instant at or after the event_time of what it labels",
+            "send when the label became known; event_time is that of the labelled event",
         )
 
 

@@ -1,18 +1,26 @@
-"""The stream features, declared as data: names, dtypes and Feast fields derive from here.
+"""The default stream features of customers, corridors and counterparties, declared as data.
 
-Two views of one customer's events:
-
-- `customer_session`: the current session, ended by a silence longer than `SESSION_GAP`;
-- `customer_activity`: sliding windows (t - window, t] of counts and money sums.
+Two views of one customer's events, `customer_session` (the open session and the one before) and
+`customer_activity` (sliding windows and lifetimes); one view each of the corridor's and the
+counterparty's. Names, dtypes and Feast fields derive from here.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 
-from feature_repo.contracts.events import EventType
+from feature_repo.contracts.definition import (
+    Aggregate,
+    Derived,
+    Feature,
+    Filter,
+    Function,
+    Lifetime,
+    Session,
+    Sliding,
+)
+from feature_repo.contracts.events import ACTIONS, EVENT_TYPES, EventType
+from feature_repo.contracts.feature_set import EntityKey, FeatureSet, View
 
 SESSION_GAP = timedelta(minutes=30)
 WINDOWS: tuple[timedelta, ...] = (
@@ -21,131 +29,118 @@ WINDOWS: tuple[timedelta, ...] = (
     timedelta(hours=24),
     timedelta(days=7),
 )
-LONGEST_WINDOW = max(WINDOWS)
 
+CUSTOMER = EntityKey("customer", ("customer_id",), "customer_id")
+# A corridor sees every payment between two countries: its events are summed into tiles.
+CORRIDOR = EntityKey(
+    "corridor", ("send_country", "receive_country"), "corridor", hop=timedelta(minutes=15)
+)
+COUNTERPARTY = EntityKey("counterparty", ("counterparty_id",), "counterparty_id")
 
-class Dtype(StrEnum):
-    """Value types of features, named as in Feast."""
+_PAGE_VIEW = Filter((EventType.PAGE_VIEW,))
+_PAYMENT = Filter((EventType.PAYMENT_SUBMITTED,))
+_FAILED = Filter((EventType.PAYMENT_FAILED,))
+_ACTION = Filter(tuple(kind for kind in EVENT_TYPES if kind in ACTIONS), name="action")
+_PAYABLE = Filter((EventType.QUOTE, EventType.PAYMENT_SUBMITTED), name="payable")
+_SESSION = Session(SESSION_GAP)
+_BEFORE = Session(SESSION_GAP, back=1)
+_WEEK = Sliding(timedelta(days=7))
 
-    INT64 = "Int64"
-    FLOAT64 = "Float64"
-    STRING = "String"
-
-
-@dataclass(frozen=True)
-class Feature:
-    """A feature's name, type and meaning."""
-
-    name: str
-    dtype: Dtype
-    description: str
-
-
-@dataclass(frozen=True)
-class WindowFeature:
-    """An aggregate over a customer's events in (t - window, t].
-
-    Attributes:
-        aggregate: `count` of the events, or `sum` of `column`.
-        window: length of the sliding window.
-        event_types: the events that count; empty means every session event.
-        column: the integer column summed, None for counts.
-    """
-
-    aggregate: str
-    window: timedelta
-    event_types: tuple[EventType, ...] = ()
-    column: str | None = None
-
-    @property
-    def name(self) -> str:
-        """The derived name.
-
-        >>> WindowFeature("count", timedelta(minutes=5)).name
-        'event_count_5m'
-        >>> payment = (EventType.PAYMENT_SUBMITTED,)
-        >>> WindowFeature("sum", timedelta(days=7), payment, "amount_ref_minor").name
-        'payment_submitted_amount_ref_minor_sum_7d'
-        """
-        subject = "_".join(self.event_types) or "event"
-        column = f"_{self.column}" if self.column else ""
-        return f"{subject}{column}_{self.aggregate}_{short_duration(self.window)}"
-
-    @property
-    def feature(self) -> Feature:
-        """Name, type and meaning, for Feast and for people."""
-        events = ", ".join(self.event_types) or "session events"
-        what = f"sum of {self.column} of {events}" if self.column else f"number of {events}"
-        return Feature(self.name, Dtype.INT64, f"{what} in the last {short_duration(self.window)}")
-
-
-def short_duration(duration: timedelta) -> str:
-    """Write a duration in its largest whole unit (days only from two days on).
-
-    >>> [short_duration(timedelta(**{u: n})) for u, n in
-    ...  [("minutes", 5), ("hours", 1), ("hours", 24), ("days", 7)]]
-    ['5m', '1h', '24h', '7d']
-    """
-    seconds = int(duration.total_seconds())
-    if seconds % 86_400 == 0 and seconds >= 2 * 86_400:
-        return f"{seconds // 86_400}d"
-    for unit, suffix in ((3_600, "h"), (60, "m")):
-        if seconds % unit == 0:
-            return f"{seconds // unit}{suffix}"
-    return f"{seconds}s"
-
-
-SESSION_FEATURES: tuple[Feature, ...] = (
-    Feature("session_start_us", Dtype.INT64, "first event of the session, µs since 1970"),
-    Feature("session_start_hour", Dtype.INT64, "hour of day (UTC) of the session's start"),
-    Feature("session_start_weekday", Dtype.INT64, "weekday (UTC, Monday 0) of the start"),
-    Feature("session_duration_s", Dtype.FLOAT64, "seconds from the first event to the latest"),
-    Feature("session_event_count", Dtype.INT64, "events in the session"),
-    Feature("session_page_view_count", Dtype.INT64, "page views in the session"),
-    Feature("session_action_count", Dtype.INT64, "quotes, recipients, KYC steps, payments"),
-    Feature("session_distinct_pages", Dtype.INT64, "different pages seen in the session"),
-    Feature(
-        "session_total_to_pay_ref_minor",
-        Dtype.INT64,
-        "amount + fee of the session's last quote or payment, reference minor units",
+CUSTOMER_SESSION = View(
+    "customer_session",
+    CUSTOMER,
+    (
+        Feature(Aggregate.START, _SESSION),
+        Derived("session_start_hour", Function.HOUR, ("session_start_us",), "hour (UTC) it began"),
+        Derived(
+            "session_start_weekday",
+            Function.WEEKDAY,
+            ("session_start_us",),
+            "weekday (UTC, Monday 0) it began",
+        ),
+        Feature(Aggregate.DURATION, _SESSION),
+        Feature(Aggregate.COUNT, _SESSION),
+        Feature(Aggregate.COUNT, _SESSION, events=_PAGE_VIEW),
+        Feature(Aggregate.COUNT, _SESSION, events=_ACTION),
+        Feature(Aggregate.COUNT, _SESSION, events=_PAYMENT),
+        Feature(Aggregate.COUNT, _SESSION, events=_FAILED),
+        Feature(Aggregate.DISTINCT_COUNT, _SESSION, "page"),
+        Feature(Aggregate.LAST, _SESSION, "total_ref_minor", _PAYABLE),
+        Derived(
+            "session_pay_rate",
+            Function.RATIO,
+            ("session_payable_total_ref_minor_last", "session_duration_s"),
+            "total to pay / session duration, reference minor units a second",
+        ),
+        Feature(Aggregate.LAST, _SESSION, "corridor"),
+        Feature(Aggregate.LAST, _SESSION, "channel"),
+        Feature(Aggregate.LAST, _SESSION, "device"),
+        Feature(Aggregate.DURATION, _BEFORE),
+        Feature(Aggregate.COUNT, _BEFORE),
+        Feature(Aggregate.TIME_SINCE, _BEFORE),
     ),
-    Feature(
-        "session_pay_rate",
-        Dtype.FLOAT64,
-        "total to pay / session duration, reference minor units a second",
-    ),
-    Feature("session_payment_submitted_count", Dtype.INT64, "payments tried in the session"),
-    Feature("session_payment_failed_count", Dtype.INT64, "payments failed in the session"),
-    Feature("session_corridor", Dtype.STRING, "latest corridor of the session, send-receive"),
-    Feature("session_channel", Dtype.STRING, "latest channel of the session"),
-    Feature("session_device", Dtype.STRING, "latest device of the session"),
-    Feature("seconds_since_last_event", Dtype.FLOAT64, "since the event before, any session"),
-    Feature("previous_session_duration_s", Dtype.FLOAT64, "length of the session before"),
-    Feature("previous_session_event_count", Dtype.INT64, "events in the session before"),
+    description="The open session of a customer and the one before; empty once it has ended",
 )
 
-_PAYMENT = (EventType.PAYMENT_SUBMITTED,)
-ACTIVITY_FEATURES: tuple[WindowFeature, ...] = tuple(
-    feature
-    for window in WINDOWS
-    for feature in (
-        WindowFeature("count", window),
-        WindowFeature("count", window, (EventType.PAGE_VIEW,)),
-        WindowFeature("count", window, _PAYMENT),
-        WindowFeature("count", window, (EventType.PAYMENT_FAILED,)),
-        WindowFeature("sum", window, _PAYMENT, "amount_ref_minor"),
-        WindowFeature("sum", window, _PAYMENT, "fee_ref_minor"),
-    )
+CUSTOMER_ACTIVITY = View(
+    "customer_activity",
+    CUSTOMER,
+    (
+        *(
+            feature
+            for window in map(Sliding, WINDOWS)
+            for feature in (
+                Feature(Aggregate.COUNT, window),
+                Feature(Aggregate.COUNT, window, events=_PAGE_VIEW),
+                Feature(Aggregate.COUNT, window, events=_PAYMENT),
+                Feature(Aggregate.COUNT, window, events=_FAILED),
+                Feature(Aggregate.SUM, window, "amount_ref_minor", _PAYMENT),
+                Feature(Aggregate.SUM, window, "fee_ref_minor", _PAYMENT),
+            )
+        ),
+        Feature(Aggregate.MEAN, _WEEK, "amount_ref_minor", _PAYMENT),
+        Feature(Aggregate.STD, _WEEK, "amount_ref_minor", _PAYMENT),
+        Feature(Aggregate.MAX, _WEEK, "amount_ref_minor", _PAYMENT),
+        Feature(Aggregate.DISTINCT_COUNT, _WEEK, "counterparty_id", _PAYMENT),
+        Feature(Aggregate.COUNT, Lifetime()),
+        Feature(Aggregate.SUM, Lifetime(), "amount_ref_minor", _PAYMENT),
+        Feature(Aggregate.TIME_SINCE, Lifetime(), events=_PAYMENT),
+    ),
+    description="What a customer did in sliding windows and ever",
 )
 
-SESSION_VIEW = "customer_session"
-ACTIVITY_VIEW = "customer_activity"
+CORRIDOR_ACTIVITY = View(
+    "corridor_activity",
+    CORRIDOR,
+    tuple(
+        feature
+        for window in (Sliding(timedelta(hours=1)), Sliding(timedelta(hours=24)))
+        for feature in (
+            Feature(Aggregate.COUNT, window, events=_PAYMENT),
+            Feature(Aggregate.COUNT, window, events=_FAILED),
+            Feature(Aggregate.SUM, window, "amount_ref_minor", _PAYMENT),
+        )
+    ),
+    prefix="corridor_",
+    description="Payments between two countries; windows reach back up to 15 minutes further",
+)
 
-# Feature view -> its features, in the order in which they are stored and written.
-STREAM_VIEWS: dict[str, tuple[Feature, ...]] = {
-    SESSION_VIEW: SESSION_FEATURES,
-    ACTIVITY_VIEW: tuple(window.feature for window in ACTIVITY_FEATURES),
-}
-STREAM_FEATURES: tuple[Feature, ...] = tuple(
-    feature for features in STREAM_VIEWS.values() for feature in features
+COUNTERPARTY_ACTIVITY = View(
+    "counterparty_activity",
+    COUNTERPARTY,
+    tuple(
+        feature
+        for window in (Sliding(timedelta(hours=24)), _WEEK)
+        for feature in (
+            Feature(Aggregate.COUNT, window, events=_PAYMENT),
+            Feature(Aggregate.SUM, window, "amount_ref_minor", _PAYMENT),
+            Feature(Aggregate.DISTINCT_COUNT, window, "customer_id", _PAYMENT),
+        )
+    ),
+    prefix="counterparty_",
+    description="Payments received, and from how many customers",
+)
+
+FEATURE_SET = FeatureSet(
+    "default", (CUSTOMER_SESSION, CUSTOMER_ACTIVITY, CORRIDOR_ACTIVITY, COUNTERPARTY_ACTIVITY)
 )

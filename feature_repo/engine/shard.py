@@ -1,129 +1,377 @@
-"""One shard's state: what it remembers of its customers, and how a batch of events changes it."""
+"""One shard's state: what it remembers of its keys, and what a batch of events makes of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from feature_repo.contracts.errors import DaimaError
-from feature_repo.contracts.features import LONGEST_WINDOW
-from feature_repo.engine import columns as cols
-from feature_repo.engine.columns import Encoder, session_events
-from feature_repo.engine.evaluate import ROW_SCHEMA, SortedEvents
+from feature_repo.contracts.errors import DefinitionError
+from feature_repo.engine import assign, fold
+from feature_repo.engine import opcodes as op
+from feature_repo.engine.encode import Encoded, Interner, encode
+from feature_repo.engine.hashing import hash128
+from feature_repo.engine.keyspace import Keyspace
+from feature_repo.engine.program import Program
+from feature_repo.engine.projection import needed, plain_texts
+from feature_repo.engine.recent_ids import RecentIds
+from feature_repo.engine.rows import FeatureRows
+from feature_repo.engine.scratch import Scratch
+from feature_repo.engine.state import NO_ROOM, STATE_HEAD, write_states
+from feature_repo.engine.values import Outputs, feature_columns
 
-# How much older than the newest event an event may be and still be folded in.
-ALLOWED_LATENESS = timedelta(hours=24)
-SNAPSHOT_VERSION = 1
-_US = timedelta(microseconds=1)
-_LATENESS_US = ALLOWED_LATENESS // _US
-_RETENTION_US = (LONGEST_WINDOW + ALLOWED_LATENESS) // _US
+SNAPSHOT_FORMAT = 2
+_Words = npt.NDArray[np.int64]
+_NO_WORDS = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
-class FeatureRows:
-    """What a batch of events changed, both of `ROW_SCHEMA`.
+class Folded:
+    """What a batch of n events made of a shard.
 
     Attributes:
-        events: one row a new session event, as of that event (for the offline store).
-        latest: one row a touched customer, as of its latest event (for the online store).
-        duplicates: events left out because their customer and id had come before.
+        feature_rows: a row an event, in log order, as of that event. After late events, behind
+            them, rows of the events that these changed, again: of rows with one event id the last
+            one holds. `rows` are the same as Arrow.
+        source: (rows,) the row's position in the batch; -1 for rows given again.
+        keys: (k,) the keys that the batch touched, each once.
+        states: (k,) their online values.
+        times_us: (k,) newest log time folded into each.
+        duplicates: events left out because their key and id had come before.
     """
 
-    events: pa.RecordBatch
-    latest: pa.RecordBatch
+    feature_rows: FeatureRows
+    source: npt.NDArray[np.int64]
+    keys: pa.Array
+    states: pa.Array
+    times_us: _Words
     duplicates: int
+
+    @cached_property
+    def rows(self) -> pa.RecordBatch:
+        """The feature rows, of `program.row_schema`."""
+        return self.feature_rows.to_batch()
+
+
+class _Groups:
+    """The items of a batch, linked key by key (see `assign`)."""
+
+    def __init__(self, items: int) -> None:
+        self.slot = np.empty(items, np.int64)
+        self.first = np.empty(items, np.int64)
+        self.last = np.empty(items, np.int64)
+        self.following = np.empty(items, np.int64)
 
 
 class Shard:
-    """The retained events of one shard's customers.
+    """The keys of one shard, ready to fold events in and to be asked.
 
-    Give every event of a customer to the same shard. Events may arrive out of order, up to
-    `ALLOWED_LATENESS` behind; a repeated event id changes nothing.
+    Give every event of a key to the same shard, in the order of the log. Events may be out of
+    order by up to `program.lateness`; a repeated event id of a key changes nothing.
+
+    Trap: later events than that must have been set aside before (`streaming/lateness.py`): what
+    they would change is no longer kept.
     """
 
-    def __init__(self) -> None:
-        self._encoder = Encoder()
-        self._history = cols.empty()
-        self._watermark_us = 0
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self._space = Keyspace()
+        self._interner = Interner()
+        self._recent = RecentIds(program.lateness)
+        self._scratch = Scratch(program)
         self._folded = 0
-
-    def fold(self, batch: pa.RecordBatch) -> FeatureRows | None:
-        """Fold in a batch of `EVENT_SCHEMA`, the next of the log; None if no row is a session's.
-
-        Events of one instant keep the order in which they are folded in.
-        """
-        batch = session_events(batch)
-        if not len(batch):
-            return None
-        new = self._encoder.encode(batch, self._folded)
-        self._folded += len(batch)
-        touched = np.zeros(len(self._encoder.customers.names), dtype=np.bool_)
-        touched[new["slot"]] = True
-        known = touched[self._history["slot"]]
-        together = cols.concat(cols.take(self._history, known), new)
-        kept = len(together["slot"]) - len(new["slot"])
-
-        # History comes first, so of a customer's two events with one id the earlier arrival stays.
-        _, distinct = np.unique(cols.identity(together), return_index=True)
-        distinct.sort()
-        events = SortedEvents(cols.take(together, distinct), self._encoder)
-
-        source_row = distinct[events.order] - kept  # row in `batch`; negative = from history
-        fresh = np.flatnonzero(source_row >= 0)
-        # Offline rows keep the order of the log; online rows are one a customer.
-        fresh = fresh[np.argsort(source_row[fresh], kind="stable")]
-        rows = np.concatenate([fresh, events.latest_rows()])
-        from_batch = pa.array(source_row[rows], mask=source_row[rows] < 0)
-        both = events.features(rows, batch.column("event_id").take(from_batch))
-
-        self._watermark_us = max(self._watermark_us, int(new["time"].max()))
-        keep = events.retained(
-            self._watermark_us - _RETENTION_US, self._watermark_us - _LATENESS_US
-        )
-        self._history = cols.concat(
-            cols.take(self._history, ~known), cols.take(events.columns, keep)
-        )
-        return FeatureRows(
-            both.slice(0, len(fresh)), both.slice(len(fresh)), len(batch) - len(fresh)
-        )
+        self._batch = 0
 
     @property
-    def customers(self) -> int:
-        """How many customers the shard knows."""
-        return len(self._encoder.customers.names)
+    def keys(self) -> int:
+        """How many keys the shard knows."""
+        return self._space.keys
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of state in use, indexes included."""
+        return self._space.nbytes + self._recent.nbytes
+
+    def fold(self, events: pa.RecordBatch, *, rows: bool = True, states: bool = True) -> Folded:
+        """Fold in a batch, the next of the log.
+
+        Args:
+            events: the columns of `program.frame_schema` at least. Events without a key, or of a
+                type that no feature uses, change nothing.
+            rows: whether feature rows are wanted.
+            states: whether the touched keys' online values are wanted.
+        """
+        keep = needed(self.program, events)
+        if keep is not None:
+            events = events.filter(pa.array(keep))
+        encoded = self._encode(events)
+        order = np.arange(len(events), dtype=np.int64)
+        outputs, given = self._run(encoded, order, None, rows)
+        keys, times, online = self._touched(encoded, states)
+        self._remember(events, encoded)
+        batch, source = self._rows(events, encoded, outputs, given)
+        if keep is not None:
+            source = np.where(source < 0, source, np.flatnonzero(keep)[source])
+        duplicates = int(self._space.counters[assign.N_DUPLICATES])
+        return Folded(batch, source, keys, online, times, duplicates)
+
+    def ask(
+        self, events: pa.RecordBatch, keys: pa.Array, at_us: npt.NDArray[np.int64]
+    ) -> pa.RecordBatch:
+        """Fold a batch in and answer questions in between.
+
+        Args:
+            events: the next batch of the log, see `fold`; may be empty.
+            keys: (q,) whose features are asked for.
+            at_us: (q,) at which instant, µs since 1970, in any order.
+
+        Returns:
+            (q,) rows of `program.feature_schema`, in the order of the questions. Each sees the
+            events folded before and those of this batch with a log time of at most its instant.
+        """
+        keep = needed(self.program, events)
+        if keep is not None:
+            events = events.filter(pa.array(keep))
+        encoded = self._encode(events)
+        n, q = len(events), len(keys)
+        at_us = np.array(at_us, np.int64)
+        # The log is nearly ordered: a question comes behind every event known by its instant, so
+        # behind the running maximum a late event would be missed. Sorted by its own log time.
+        moments = np.concatenate([encoded.known, at_us])
+        order = np.lexsort((np.repeat([0, 1], [n, q]), moments)).astype(np.int64)
+        outputs, _ = self._run(encoded, order, (*hash128(keys), at_us), False, q)
+        self._remember(events, encoded)
+        given = outputs.columns(np.arange(q))
+        columns = feature_columns(self.program, given, at_us, self._texts)
+        return pa.RecordBatch.from_arrays(columns, schema=self.program.feature_schema)
+
+    def states_of(self, keys: pa.Array) -> tuple[pa.Array, _Words]:
+        """The (k,) online values of (k,) keys, and the newest log time folded into each (µs).
+
+        Raises:
+            KeyError: the shard has seen no event of one of them.
+        """
+        slots = self._space.slots_of(*hash128(keys))
+        if (slots < 0).any():
+            raise KeyError(keys[int(np.argmax(slots < 0))].as_py())
+        return self._write_states(slots), self._space.blocks[self._space.slot_at[slots] + 2]
+
+    def _remember(self, events: pa.RecordBatch, encoded: Encoded) -> None:
+        """Number the events; also without rows, since a late event may come after a restart."""
+        if self.program.entity.hop is None:
+            ids = plain_texts(events.column("event_id"))
+            self._recent.add(ids, plain_texts(encoded.keys), encoded.known, self._folded)
+        self._folded += len(events)
+
+    def _encode(self, events: pa.RecordBatch) -> Encoded:
+        return encode(self.program, events, self._interner, self._folded)
+
+    def _texts(self, codes: _Words, rows: npt.NDArray[np.intp]) -> pa.Array:
+        return self._interner.array(codes)
+
+    def _run(
+        self,
+        encoded: Encoded,
+        order: _Words,
+        questions: tuple[_Words, _Words, _Words] | None,
+        want_rows: bool,
+        question_rows: int = 0,
+    ) -> tuple[Outputs, tuple[_Words, _Words]]:
+        program, space, scratch = self.program, self._space, self._scratch
+        n = len(encoded.low)
+        capacity = n + n // 16 + 64 if want_rows else 0
+        outputs = Outputs(program, max(capacity, question_rows))
+        source, times = np.empty(capacity, np.int64), np.empty(capacity, np.int64)
+        low, high, at_us = questions or (_NO_WORDS, _NO_WORDS, _NO_WORDS)
+        groups = self._assign(encoded, order, low, high)
+        reason, begin = -1, 0
+        while reason != fold.DONE:
+            reason, begin = fold.fold_groups(
+                program.constants,
+                program.passes,
+                program.atoms,
+                program.features,
+                program.columns,
+                program.settled,
+                program.keeps,
+                encoded.time,
+                encoded.known,
+                encoded.bits,
+                encoded.values,
+                encoded.values.view(np.float64),
+                at_us,
+                space.slot_at,
+                space.slot_words,
+                space.blocks,
+                space.free,
+                space.counters,
+                groups.slot,
+                groups.first,
+                groups.following,
+                *scratch.unpacked,
+                *scratch.running,
+                scratch.counts,
+                want_rows,
+                *outputs.arrays,
+                source,
+                times,
+                begin,
+            )
+            match reason:
+                case fold.MORE_WORDS:
+                    space.more_words()
+                case fold.MORE_SCRATCH:
+                    scratch.double()
+                case fold.MORE_ROWS:
+                    capacity = 2 * capacity + scratch.events
+                    outputs = outputs.grown(program, capacity)
+                    source = np.concatenate([source, np.empty(capacity - len(source), np.int64)])
+                    times = np.concatenate([times, np.empty(capacity - len(times), np.int64)])
+        rows = int(space.counters[assign.N_ROWS])
+        return outputs, (source[:rows], times[:rows])
+
+    def _assign(self, encoded: Encoded, order: _Words, q_low: _Words, q_high: _Words) -> _Groups:
+        space = self._space
+        space.make_room(len(encoded.low))
+        space.counters[[assign.N_ROWS, assign.N_DUPLICATES]] = 0
+        self._batch += 1
+        groups = _Groups(len(order))
+        assign.assign(
+            int(self.program.constants[op.K_LATENESS]),
+            order,
+            encoded.low,
+            encoded.high,
+            encoded.ident,
+            encoded.known,
+            q_low,
+            q_high,
+            space.table,
+            space.slot_low,
+            space.slot_high,
+            space.slot_at,
+            space.slot_words,
+            space.slot_group,
+            space.slot_batch,
+            space.counters,
+            space.ids,
+            space.old_ids,
+            self._batch,
+            groups.slot,
+            groups.first,
+            groups.last,
+            groups.following,
+        )
+        self._groups = groups
+        self._first_items = groups.first[: int(space.counters[assign.N_GROUPS])].copy()
+        return groups
+
+    def _touched(self, encoded: Encoded, states: bool) -> tuple[pa.Array, _Words, pa.Array]:
+        count = int(self._space.counters[assign.N_GROUPS])
+        slots = self._groups.slot[:count]
+        keys = plain_texts(encoded.keys.take(pa.array(self._first_items)))
+        times = self._space.blocks[self._space.slot_at[slots] + 2]
+        if not states:
+            return keys, times, pa.nulls(count, pa.binary())
+        return keys, times, self._write_states(slots)
+
+    def _write_states(self, slots: _Words) -> pa.Array:
+        program, space, scratch = self.program, self._space, self._scratch
+        texts = np.array([stored.kind == "texts" for stored in program.stored], np.bool_)
+        # A state is at most its block, whatever it replaces, and its texts.
+        room = int(space.slot_words[slots].sum()) + 8 * len(slots) * (STATE_HEAD + 1)
+        out = np.empty(room, np.int64)
+        ends = np.zeros(len(slots) + 1, np.int64)
+        reason, begin = NO_ROOM, 0
+        while reason == NO_ROOM:
+            reason, begin = write_states(
+                program.constants,
+                program.columns,
+                program.settled,
+                program.fingerprint_number,
+                slots,
+                space.slot_at,
+                space.blocks,
+                scratch.times,
+                scratch.bits,
+                scratch.values,
+                scratch.settled,
+                scratch.counts,
+                scratch.local_texts,
+                *self._interner.layout(),
+                texts,
+                out,
+                ends,
+                begin,
+            )
+            if reason == NO_ROOM:
+                out = np.concatenate([out, np.empty(len(out) + 4096, np.int64)])
+        used = int(ends[-1])
+        if used * 8 < 2**31:
+            offsets = pa.py_buffer((ends * 8).astype(np.int32))
+            return pa.Array.from_buffers(
+                pa.binary(), len(slots), [None, offsets, pa.py_buffer(out[:used])]
+            )
+        raise DefinitionError(
+            "batch", len(slots), "states of less than 2 GB in all", "fold smaller batches"
+        )
+
+    def _rows(
+        self,
+        events: pa.RecordBatch,
+        encoded: Encoded,
+        outputs: Outputs,
+        given: tuple[_Words, _Words],
+    ) -> tuple[FeatureRows, npt.NDArray[np.int64]]:
+        source, times = given
+        place = np.full(len(events), -1)  # of each event's row: from groups back to log order
+        fresh = np.flatnonzero(source >= 0)
+        place[source[fresh]] = fresh
+        again = np.flatnonzero(source < 0)
+        fresh = place[place >= 0]
+        order = np.concatenate([fresh, again]) if len(again) else fresh
+        ids, keys = plain_texts(events.column("event_id")), plain_texts(encoded.keys)
+        if len(fresh) < len(events):
+            which = pa.array(source[fresh])
+            ids, keys = ids.take(which), keys.take(which)
+        if len(again):
+            ids_again, keys_again = self._recent.find(-1 - source[again])
+            ids, keys = pa.concat_arrays([ids, ids_again]), pa.concat_arrays([keys, keys_again])
+        rows = FeatureRows(self.program, ids, keys, times[order], outputs, order, self._texts)
+        return rows.trimmed(), np.concatenate([source[fresh], np.full(len(again), -1)])
 
     def snapshot(self) -> dict[str, Any]:
         """Plain data to build an equal shard from; shares no array with the live state."""
         return {
-            "version": SNAPSHOT_VERSION,
-            "features": ROW_SCHEMA.names,
-            "watermark_us": self._watermark_us,
+            "format": SNAPSHOT_FORMAT,
+            "fingerprint": self.program.fingerprint,
             "folded": self._folded,
-            "names": self._encoder.names(),
-            "history": {name: column.copy() for name, column in self._history.items()},
+            "texts": list(self._interner.texts),
+            "recent": self._recent.snapshot(),
+            **self._space.snapshot(),
         }
 
     @classmethod
-    def restore(cls, snapshot: dict[str, Any]) -> Shard:
+    def restore(cls, program: Program, snapshot: dict[str, Any]) -> Shard:
         """Build a shard from a snapshot.
 
         Raises:
-            DaimaError: the snapshot is of another format or feature set.
+            DefinitionError: the snapshot is of another format or of other definitions.
         """
-        if (snapshot["version"], snapshot["features"]) != (SNAPSHOT_VERSION, ROW_SCHEMA.names):
-            raise DaimaError(
+        found = (snapshot.get("format"), snapshot.get("fingerprint"))
+        if found != (SNAPSHOT_FORMAT, program.fingerprint):
+            raise DefinitionError(
                 "snapshot",
-                f"version {snapshot['version']}",
-                f"version {SNAPSHOT_VERSION} with today's features",
-                "remove the recovery folder and replay the events",
+                f"format {found[0]}, definitions {found[1]}",
+                f"format {SNAPSHOT_FORMAT}, definitions {program.fingerprint}",
+                "remove the checkpoints and replay the log",
             )
-        shard = cls()
-        shard._encoder = Encoder(snapshot["names"])
-        shard._history = {name: column.copy() for name, column in snapshot["history"].items()}
-        shard._watermark_us = snapshot["watermark_us"]
+        shard = cls(program)
         shard._folded = snapshot["folded"]
+        shard._interner = Interner(list(snapshot["texts"]))
+        shard._recent.restore(snapshot["recent"])
+        shard._space = Keyspace.restore(snapshot)
         return shard

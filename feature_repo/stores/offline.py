@@ -6,12 +6,13 @@ which one changes from run to run: on 200,000 sessions that start with such a pa
 three data sets. Here the last row wins, as it does online, so training sees what serving will see
 and a data set comes out the same twice. It is also faster (see docs/models.md).
 
-Everything but the join (materialisation, pulls, writes) is the DuckDB store's.
+Stream features are computed from the archive of events (`stream_columns`). Everything but the join
+(materialisation, pulls, writes) is the DuckDB store's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, cast
@@ -34,16 +35,23 @@ from feast.infra.registry.base_registry import BaseRegistry
 from feast.on_demand_feature_view import OnDemandFeatureView
 
 from feature_repo.contracts.errors import DatasetError
-
-_ROW, _AT, _MATCH = "__row", "__at_us", "__match"
+from feature_repo.stores.as_of_join import join_views
+from feature_repo.stores.stream_columns import StreamColumns, take_stream_views
 
 
 class PolarsOfflineStoreConfig(DuckDBOfflineStoreConfig):  # type: ignore[misc]
-    """Configuration, as `feature_store.yaml` names it."""
+    """Configuration, as `feature_store.yaml` names it.
+
+    Attributes:
+        events: folder of the archive of events; empty: the store has no stream features.
+        definitions: module of the feature set; empty for the default one.
+    """
 
     type: Literal["feature_repo.stores.offline.PolarsOfflineStore"] = (
         "feature_repo.stores.offline.PolarsOfflineStore"
     )
+    events: str = ""
+    definitions: str = ""
 
 
 class PolarsOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]
@@ -66,18 +74,37 @@ class PolarsOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]
         future and rows older than the view's TTL all give null features; a row exactly as old as
         the TTL still counts, and of rows at one instant the last one stored wins.
 
+        Features of the stream are those of the row's own instant, computed from the events.
+
         Sources other than Parquet files, and anything that orders rows by a created timestamp, go
         to the DuckDB store.
 
         Raises:
-            DatasetError: a view's Parquet files are absent (on reading the job's result).
+            DatasetError: a view's Parquet files or the events are absent, or `as_of_us` is not the
+                row's own instant (on reading the job's result).
         """
         demanded = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
+        ours = None
+        if _filled_in(config.offline_store.events):
+            feature_views, demanded, ours = take_stream_views(
+                feature_views,
+                demanded,
+                feature_refs,
+                events=Path(config.offline_store.events),
+                definitions=_filled_in(config.offline_store.definitions),
+                full_names=full_feature_names,
+            )
         if not (
             isinstance(entity_df, pd.DataFrame)
             and all(_is_plain_parquet(view) for view in feature_views)
             and all(view.mode != "substrait" for view in demanded)
         ):
+            if ours:
+                raise DatasetError(
+                    "stream features",
+                    expected="entity rows in a DataFrame, and beside them views of Parquet files",
+                    action="ask for the other views apart",
+                )
             return DuckDBOfflineStore.get_historical_features(
                 config,
                 feature_views,
@@ -90,8 +117,13 @@ class PolarsOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]
             )
         time_column = infer_event_timestamp_from_entity_df(dict(entity_df.dtypes))
         return PolarsRetrievalJob(
-            lambda: _join_views(
-                entity_df, time_column, feature_views, feature_refs, full_feature_names
+            lambda: _join_all(
+                entity_df,
+                time_column,
+                lambda rows: join_views(
+                    rows, time_column, feature_views, feature_refs, full_feature_names
+                ),
+                ours,
             ),
             demanded,
             full_feature_names,
@@ -150,6 +182,11 @@ class PolarsRetrievalJob(IbisRetrievalJob):  # type: ignore[misc]
         return cast(pd.DataFrame, self._result.to_pandas())
 
 
+def _filled_in(setting: str) -> Path | None:
+    """A path of the configuration; None where its variable was not set when Feast read it."""
+    return Path(setting) if setting and not setting.startswith("$") else None
+
+
 def _is_plain_parquet(view: FeatureView) -> bool:
     source = view.batch_source
     return (
@@ -160,102 +197,15 @@ def _is_plain_parquet(view: FeatureView) -> bool:
     )
 
 
-def _join_views(
+def _join_all(
     entity_df: pd.DataFrame,
     time_column: str,
-    views: Sequence[FeatureView],
-    refs: Sequence[str],
-    full_names: bool,
+    join: Callable[[pl.DataFrame], list[pl.Series]],
+    ours: StreamColumns | None,
 ) -> pl.DataFrame:
     instants = pd.to_datetime(entity_df[time_column], utc=True)
-    entities = pl.from_pandas(entity_df.assign(**{time_column: instants})).with_columns(
+    rows = pl.from_pandas(entity_df.assign(**{time_column: instants})).with_columns(
         pl.col(time_column).dt.cast_time_unit("us")
     )
-    columns: list[pl.Series] = []
-    for view in views:
-        prefix = f"{view.projection.name_to_use()}:"
-        names = [ref.removeprefix(prefix) for ref in refs if ref.startswith(prefix)]
-        label = view.projection.name_alias or view.name
-        for column in _as_of(entities, time_column, view, names):
-            columns.append(column.alias(f"{label}__{column.name}") if full_names else column)
-    return entities.hstack(columns)
-
-
-def _as_of(
-    entities: pl.DataFrame, time_column: str, view: FeatureView, names: Sequence[str]
-) -> list[pl.Series]:
-    """The view's features at each entity row, in the entities' order.
-
-    The join runs on keys and instants alone and yields row numbers; the features are gathered
-    once, in place, so that wide views cost one copy of what is asked for.
-    """
-    keys = view.projection.join_key_map or {
-        column.name: column.name for column in view.entity_columns
-    }
-    at_us = entities[time_column].dt.epoch("us")
-    source = _read_rows(view, list(keys), names, at_us)
-    by = list(keys)
-    left = entities.select(
-        at_us.alias(_AT),
-        # A key that is null throughout comes from pandas without a type of its own.
-        *(pl.col(ours).cast(source.schema[theirs]).alias(theirs) for theirs, ours in keys.items()),
-    ).with_row_index(_ROW)
-    right = source.select(_AT, *by).with_row_index(_MATCH)
-    # Stable sorts: rows at one instant stay in stored order, and the as-of join takes the last.
-    matched = (
-        left.drop_nulls()
-        .sort(_AT, maintain_order=True)
-        .join_asof(
-            right.drop_nulls().sort(_AT, maintain_order=True),
-            on=_AT,
-            by=by or None,
-            strategy="backward",
-            tolerance=_ttl_us(view),
-            check_sortedness=False,  # it cannot check by groups and warns instead
-        )
-        .select(_ROW, _MATCH)
-    )
-    rows = left.select(_ROW).join(matched, on=_ROW, how="left", maintain_order="left")[_MATCH]
-    return [source[name].gather(rows) for name in names]
-
-
-def _ttl_us(view: FeatureView) -> int | None:
-    # A TTL of zero means none, in Feast.
-    return round(view.ttl.total_seconds() * 1e6) if view.ttl else None
-
-
-def _read_rows(
-    view: FeatureView, keys: Sequence[str], names: Sequence[str], at_us: pl.Series
-) -> pl.DataFrame:
-    """The view's rows that any of the instants can see, in stored order."""
-    source = view.batch_source
-    path = Path(source.path)
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path] * path.is_file()
-    if not files:
-        raise DatasetError(
-            view.name, str(path), "Parquet files", "stream or simulate events first, then retry"
-        )
-    rows = pl.scan_parquet(files, hive_partitioning=False).rename(
-        dict(source.field_mapping), strict=False
-    )
-    moment = pl.col(source.timestamp_field)
-    latest, earliest = at_us.max(), at_us.min()
-    if isinstance(latest, int) and isinstance(earliest, int):
-        ttl_us = _ttl_us(view)
-        oldest = earliest - ttl_us if ttl_us else None
-        rows = rows.filter(moment <= _instant(latest))
-        if oldest is not None:
-            rows = rows.filter(moment >= _instant(oldest))
-    try:
-        return rows.select(moment.dt.epoch("us").alias(_AT), *keys, *names).collect()
-    except pl.exceptions.PolarsError as error:
-        raise DatasetError(
-            view.name,
-            str(path),
-            f"Parquet with {source.timestamp_field}, {', '.join([*keys, *names])}",
-            f"write the table again; reading it failed: {error}",
-        ) from error
-
-
-def _instant(us: int) -> pl.Expr:
-    return pl.lit(us).cast(pl.Datetime("us", "UTC"))
+    streamed = ours.read(rows, time_column) if ours else []
+    return rows.hstack([*join(rows), *streamed])

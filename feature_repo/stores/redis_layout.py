@@ -3,7 +3,8 @@
 One hash per entity: key = serialised entity key (version 3) + project; field = murmur3 of
 `view:feature`; value = a serialised `Value` protobuf; `_ts:view` = a serialised `Timestamp`.
 Streaming writes it and serving reads it far faster than Feast's own objects do; plain Feast reads
-and writes the same bytes (`tests/feature_repo/stores/` holds both sides to each other).
+and writes the same bytes (`tests/feature_repo/stores/` holds both sides to each other). Beside
+Feast's fields stands one of ours, `_fence:view`, which Feast ignores.
 
 Source: feast 0.67, `infra/key_encoding_utils.py`, `infra/online_stores/redis.py`,
 `protos/feast/types/Value.proto`.
@@ -13,16 +14,19 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from typing import NamedTuple
 
 import mmh3
 
-from feature_repo.contracts.features import Dtype
+from feature_repo.contracts.definition import Dtype
 
 _STRING = 2  # ValueType.STRING
 _DOUBLE = struct.Struct("<d")
 _UINT32 = struct.Struct("<I")
+_FENCE = struct.Struct(">QQ")
 
 # Field tags of the Value protobuf: (field number << 3) | wire type.
+TAG_BYTES = 0x0A
 _TAG_STRING = 0x12
 _TAG_INT32 = 0x18
 _TAG_INT64 = 0x20
@@ -74,6 +78,37 @@ def timestamp_field(view: str) -> bytes:
     return f"_ts:{view}".encode()
 
 
+class Fence(NamedTuple):
+    """Where in the history of effects a stored value comes from; later ones are greater.
+
+    Attributes:
+        generation: rises with each new set of definitions and each rebuild.
+        offset: position in the log of the last event that the value holds.
+    """
+
+    generation: int
+    offset: int
+
+
+def fence_field(view: str) -> bytes:
+    """The hash field of a view's fence. Each view of an entity has its own."""
+    return f"_fence:{view}".encode()
+
+
+def encode_fence(fence: Fence) -> bytes:
+    """16 bytes, big endian: they sort as the fences do.
+
+    >>> encode_fence(Fence(1, 258)).hex()
+    '00000000000000010000000000000102'
+    """
+    return _FENCE.pack(*fence)
+
+
+def decode_fence(raw: bytes) -> Fence:
+    """The fence in 16 bytes."""
+    return Fence(*_FENCE.unpack(raw))
+
+
 def _varint(value: int) -> bytes:
     if value < 0:
         value += 1 << 64
@@ -115,10 +150,16 @@ def encode_string(value: str | None) -> bytes:
     return b"\x12" + _varint(len(raw)) + raw
 
 
+def encode_bytes(value: bytes | None) -> bytes:
+    """A `Value` holding bytes, or nothing for None."""
+    return NULL_VALUE if value is None else b"\x0a" + _varint(len(value)) + value
+
+
 ENCODERS: dict[Dtype, Callable[[object], bytes]] = {
     Dtype.INT64: encode_int64,  # type: ignore[dict-item]
     Dtype.FLOAT64: encode_double,  # type: ignore[dict-item]
     Dtype.STRING: encode_string,  # type: ignore[dict-item]
+    Dtype.BYTES: encode_bytes,  # type: ignore[dict-item]
 }
 
 
@@ -153,11 +194,11 @@ def decode_timestamp(raw: bytes) -> int:
     return seconds * 1_000_000 + nanos // 1000
 
 
-def decode_value(raw: bytes) -> int | float | str | bool | None:
+def decode_value(raw: bytes) -> int | float | str | bool | bytes | None:
     """The scalar in a `Value` protobuf; None where nothing is set.
 
     Raises:
-        ValueError: the value is of a kind that no feature here has (arrays, bytes, maps).
+        ValueError: the value is of a kind that no stored feature here has (arrays, maps).
     """
     if not raw:
         return None
@@ -167,11 +208,12 @@ def decode_value(raw: bytes) -> int | float | str | bool | None:
     if tag in (_TAG_INT64, _TAG_INT32):
         value = _read_varint(raw, 1)[0]
         return value - (1 << 64) if value >> 63 else value
-    if tag == _TAG_STRING:
+    if tag in (_TAG_STRING, TAG_BYTES):
         length, at = _read_varint(raw, 1)
-        return raw[at : at + length].decode()
+        content = raw[at : at + length]
+        return content if tag == TAG_BYTES else content.decode()
     if tag == _TAG_FLOAT:
         return float(struct.unpack_from("<f", raw, 1)[0])
     if tag == _TAG_BOOL:
         return bool(raw[1])
-    raise ValueError(f"Value tag is {tag:#x}: expected a scalar (int, float, string, bool)")
+    raise ValueError(f"Value tag is {tag:#x}: expected a scalar (int, float, string, bool, bytes)")

@@ -1,146 +1,191 @@
-"""Valkey/Redis Streams as a log: Arrow frames, one stream a shard.
+"""Valkey/Redis Streams as a log: Arrow frames, one stream an (entity, shard).
 
-At least once, replayable while entries are kept: each stream is trimmed to about `MAX_FRAMES`
-frames, so a reader must never fall that far behind.
+At least once, and replayable for as long as entries are kept (`valkey_retention`). Needs Redis 7
+or Valkey, with append-only persistence where events must outlive the server.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pyarrow as pa
 import redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from feature_repo.contracts.errors import StoreUnavailableError
-from feature_repo.contracts.events import EVENT_SCHEMA
+from feature_repo.contracts.feature_set import FeatureSet
 from feature_repo.contracts.money import ExchangeRates
 from feature_repo.contracts.settings import SHARDS
-from streaming.log.frames import Frame, Unreadable, split_by_shard
+from streaming.log.arrow_frames import decode_frame, encode_frame
+from streaming.log.entity_frames import EntityFrames, with_missing_amounts
+from streaming.log.errors import DeliveryError
+from streaming.log.frames import Frame, Partition, Positions, Unreadable, merge_frames
+from streaming.log.valkey_layout import (
+    FIELD,
+    NUMBERS,
+    RECORD,
+    check_resume,
+    entry_id,
+    follows,
+    gone_entries,
+    offset_of,
+    other_shards,
+    partition_of,
+    recorded_shards,
+    stream_name,
+)
 
-# A frame of one event takes 2.6 kB: at most about 420 MB of one-event frames in all streams.
-MAX_FRAMES = 20_000
-_FIELD = b"arrow"
-_FRAMES_A_POLL = 64
-_SHOWN = 500
 RETRY_FOR_S = 30.0
+# Events written in one step; a frame holds those of one shard.
+APPEND_ROWS = 16_384
+_RETRY_AFTER_S = 0.2
+_FIRST_ENTRIES = 16  # a poll and stream, until the size of entries is known
+_MOST_ENTRIES = 4_096
+_POLL_BYTES = 32 << 20
+_SHOWN = 500
 _START = "0-0"
+_AWAY = (RedisConnectionError, RedisTimeoutError)
 
-
-def stream_name(shard: int) -> str:
-    """The stream that holds a shard's events."""
-    return f"daima:events:{shard}"
-
-
-def offset_of(entry_id: str) -> int:
-    """An entry id `ms-seq` as one rising integer.
-
-    >>> offset_of("1700000000000-3")
-    1700000000000000003
-    """
-    milliseconds, _, sequence = entry_id.partition("-")
-    # 10^6 entries a millisecond and stream; 1.7e18 today, below 2^63 until the year 2262.
-    return int(milliseconds) * 1_000_000 + int(sequence)
-
-
-def _encode(events: pa.RecordBatch) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, EVENT_SCHEMA) as writer:
-        writer.write_batch(events)
-    return bytes(sink.getvalue().to_pybytes())
-
-
-def _decode(shard: int, entry_id: str, fields: dict[bytes, bytes]) -> Frame | Unreadable:
-    """The frame in an entry; whatever a producer may have written, nothing is raised."""
-    offset = offset_of(entry_id)
-    payload = fields.get(_FIELD)
-    reason = f"the field {_FIELD.decode()} with an Arrow stream of the event schema"
-    if payload is not None:
-        try:
-            with pa.ipc.open_stream(pa.py_buffer(payload)) as reader:
-                if _same_columns(reader.schema):
-                    table = reader.read_all().combine_chunks()
-                    batches = table.to_batches() or [pa.RecordBatch.from_pylist([], EVENT_SCHEMA)]
-                    return Frame(shard, offset, batches[0])
-                reason = f"the event schema, not {_differing(reader.schema)}"
-        except (pa.ArrowException, OSError) as error:
-            reason = f"{reason} ({error})"
-    return Unreadable(shard, offset, repr(payload or fields)[:_SHOWN], reason)
-
-
-def _same_columns(schema: pa.Schema) -> bool:
-    """Whether a schema has the events' columns; what may be null is checked by row."""
-    return bool(schema.names == EVENT_SCHEMA.names and schema.types == EVENT_SCHEMA.types)
-
-
-def _differing(schema: pa.Schema) -> str:
-    """The columns in which a schema is another than the events'."""
-    wanted = {field.name: field.type for field in EVENT_SCHEMA}
-    strange = [str(field) for field in schema if wanted.get(field.name) != field.type]
-    missing = [f"no {name}" for name in EVENT_SCHEMA.names if name not in schema.names]
-    return ", ".join([*missing, *strange]) or "another order of columns"
+# All streams or none: KEYS are the record and the streams, ARGV the shard count and the frames.
+# An id of the clock's millisecond is refused where the clock went back, or where somebody else
+# has written; the entry then takes the millisecond after the last.
+_APPEND = f"""
+local shards = redis.call('HGET', KEYS[1], 'shards')
+if not shards then redis.call('HSET', KEYS[1], 'shards', ARGV[1])
+elseif shards ~= ARGV[1] then return redis.error_reply('SHARDS ' .. shards) end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+for i = 2, #KEYS do
+  local number = redis.call('HINCRBY', KEYS[1], KEYS[i], 1) % {NUMBERS}
+  local id = string.format('%.0f-%d', now, number)
+  local written = redis.pcall('XADD', KEYS[i], id, '{FIELD.decode()}', ARGV[i])
+  if type(written) == 'table' then
+    local stream = redis.call('XINFO', 'STREAM', KEYS[i])
+    for j = 1, #stream, 2 do
+      if stream[j] == 'last-generated-id' then
+        local last = tonumber(string.match(stream[j + 1], '^%d+'))
+        id = string.format('%.0f-%d', last + 1, number)
+      end
+    end
+    redis.call('XADD', KEYS[i], id, '{FIELD.decode()}', ARGV[i])
+  end
+end
+return #KEYS - 1
+"""
 
 
 class ValkeyLog:
-    """Appends events to the log; each shard's rows go to its own stream, in one round trip.
+    """Appends events to the streams of every (entity, shard), in one round trip.
 
-    The amounts in the reference currency are added here, from the dated exchange rates.
-    """
-
-    def __init__(self, client: redis.Redis[bytes], rates: ExchangeRates | None = None) -> None:
-        self._client = client
-        self._rates = rates or ExchangeRates()
-
-    def append(self, events: pa.RecordBatch) -> int:
-        """Append a batch of `EVENT_SCHEMA`; returns the number of events once the log has them."""
-        with self._client.pipeline(transaction=False) as pipeline:
-            for shard, rows in split_by_shard(self._rates.with_reference_amounts(events)):
-                pipeline.xadd(
-                    stream_name(shard), {_FIELD: _encode(rows)}, maxlen=MAX_FRAMES, approximate=True
-                )
-            pipeline.execute()
-        return len(events)
-
-
-class ValkeyLogReader:
-    """Reads every shard's stream, from the oldest entry kept.
+    The amounts in the reference currency are added here, from the dated exchange rates. A lost
+    connection is tried again for `RETRY_FOR_S`: events may then stand in the log twice, which
+    changes nothing.
 
     Args:
         client: a redis client whose responses are bytes.
-        stopped: asked at each poll; once true, the log counts as ended.
-        retry_for_s: how long the server may be away before that is an error.
+        feature_set: whose entities the log serves.
+        shards: partitions of each entity's stream; recorded by the first event.
+        rates: dated exchange rates; the ones that come with daima unless given.
     """
 
     def __init__(
         self,
         client: redis.Redis[bytes],
+        feature_set: FeatureSet,
+        shards: int = SHARDS,
+        rates: ExchangeRates | None = None,
+    ) -> None:
+        self._client = client
+        self._frames = EntityFrames(feature_set, shards)
+        self._rates = rates or ExchangeRates()
+
+    def append(self, events: pa.RecordBatch) -> int:
+        """Append a batch of `EVENT_SCHEMA`; returns its number of events once the log has them.
+
+        Raises:
+            DeliveryError: the server did not confirm some of them; it says which.
+            SettingsError: the log was created with another number of shards.
+        """
+        events = with_missing_amounts(events, self._rates)
+        for start in range(0, len(events), APPEND_ROWS):
+            step = events.slice(start, APPEND_ROWS)
+            try:
+                self._write(self._frames.split(step))
+            except RedisError as error:
+                if isinstance(error, ResponseError) and str(error).startswith("SHARDS "):
+                    recorded = int(str(error).split()[1])
+                    raise other_shards(self._frames.shards, recorded) from error
+                waiting = events.slice(start).column("event_id").to_pylist()
+                raise DeliveryError(start, waiting, str(error)) from error
+        return len(events)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def _write(self, frames: list[tuple[Partition, pa.RecordBatch]]) -> None:
+        names = [RECORD, *(stream_name(*partition) for partition, _ in frames)]
+        values = [str(self._frames.shards), *(encode_frame(rows) for _, rows in frames)]
+        give_up_s = time.monotonic() + RETRY_FOR_S
+        while True:
+            try:
+                self._client.eval(_APPEND, len(names), *names, *values)
+                return
+            except _AWAY:
+                if time.monotonic() >= give_up_s:
+                    raise
+                time.sleep(_RETRY_AFTER_S)
+
+
+class ValkeyLogReader:
+    """Reads the streams of some partitions, each from its own position.
+
+    Args:
+        client: a redis client whose responses are bytes.
+        partitions: which, and after which offset; None: from the oldest entry kept.
+        stopped: asked at each poll; once true, the log counts as ended.
+        retry_for_s: how long the server may be away before that is an error.
+
+    Attributes:
+        gone: see `LogReader`.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis[bytes],
+        partitions: Positions,
         stopped: Callable[[], bool],
         retry_for_s: float = RETRY_FOR_S,
     ) -> None:
+        self.gone: dict[Partition, int] = {}
         self._client = client
         self._stopped = stopped
         self._retry_for_s = retry_for_s
         self._answered_s = time.monotonic()
-        self._positions = dict.fromkeys(range(SHARDS), _START)
+        self._positions = dict(partitions)
+        self._checked = False
+        self._entries = _FIRST_ENTRIES
 
     def poll(self) -> list[Frame | Unreadable]:
-        """Frames that have arrived since the last poll, one round trip for all shards.
+        """Frames that have arrived since the last poll, one round trip for all partitions.
 
         Raises:
             StopIteration: `stopped()`.
+            LogGapError: entries that were to be read next are gone.
+            SettingsError: the log was created with fewer shards than the partitions say.
             StoreUnavailableError: the server has been away for too long.
         """
         if self._stopped():
             raise StopIteration
-        streams: dict[Any, Any] = {
-            stream_name(shard): position for shard, position in self._positions.items()
-        }
         try:
-            answer = self._client.xread(streams, count=_FRAMES_A_POLL) or []
-        except (RedisConnectionError, RedisTimeoutError) as error:
+            if not self._checked:
+                self._check()
+            entries = self._read()
+        except _AWAY as error:
             if time.monotonic() - self._answered_s > self._retry_for_s:
                 raise StoreUnavailableError(
                     "event log",
@@ -149,14 +194,65 @@ class ValkeyLogReader:
                 ) from error
             return []
         self._answered_s = time.monotonic()
-        entries = []
-        for name, found in answer:
-            shard = int(name.decode().rpartition(":")[2])
-            for entry_id, fields in found:
-                entries.append(_decode(shard, entry_id.decode(), fields))
-                self._positions[shard] = entry_id.decode()
-        return entries
+        return merge_frames(entries)
 
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
+
+    def _check(self) -> None:
+        recorded = recorded_shards(self._client)
+        wanted = max((shard for _, shard in self._positions), default=-1) + 1
+        if recorded is not None and wanted > recorded:
+            raise other_shards(wanted, recorded)
+        for partition, offset in self._positions.items():
+            if offset is not None:
+                check_resume(self._client, partition, offset)
+            elif gone := gone_entries(self._client, partition):
+                self.gone[partition] = gone
+        self._checked = True
+
+    def _read(self) -> Iterable[Frame | Unreadable]:
+        streams: dict[Any, Any] = {
+            stream_name(*partition): _START if offset is None else entry_id(offset)
+            for partition, offset in self._positions.items()
+        }
+        answer: Any = self._client.xread(streams, count=self._entries) if streams else []
+        found = [(partition_of(name), entries) for name, entries in answer or []]
+        for partition, entries in found:
+            self._check_next(partition, offset_of(entries[0][0].decode()))
+        self._adapt(found)
+        read: list[Frame | Unreadable] = []
+        for partition, entries in found:
+            offsets = [offset_of(raw_id.decode()) for raw_id, _ in entries]
+            for offset, (_, fields) in zip(offsets, entries, strict=True):
+                read.append(_decode(partition, offset, fields))
+            self._positions[partition] = offsets[-1]
+        return read
+
+    def _check_next(self, partition: Partition, offset: int) -> None:
+        """Stop where the stream was trimmed past the position while it was read."""
+        position = self._positions[partition]
+        if position is not None and not follows(offset, position):
+            check_resume(self._client, partition, position)
+
+    def _adapt(self, found: list[tuple[Partition, Any]]) -> None:
+        """Ask for as many entries the next time as fit `_POLL_BYTES`."""
+        sizes = [
+            len(value) for _, entries in found for _, fields in entries for value in fields.values()
+        ]
+        if sizes:
+            fit = _POLL_BYTES * len(sizes) // (max(1, sum(sizes)) * len(self._positions))
+            self._entries = min(max(fit, 1), _MOST_ENTRIES)
+
+
+def _decode(partition: Partition, offset: int, fields: dict[bytes, bytes]) -> Frame | Unreadable:
+    """The frame in an entry; whatever a producer may have written, nothing is raised."""
+    payload = fields.get(FIELD)
+    if payload is None:
+        reason = f"the field {FIELD.decode()} with an Arrow stream of the event schema"
+        return Unreadable(*partition, offset, repr(fields)[:_SHOWN], reason)
+    events = decode_frame(payload)
+    if isinstance(events, str):
+        return Unreadable(*partition, offset, repr(payload)[:_SHOWN], events)
+    return Frame(*partition, offset, events)

@@ -15,6 +15,7 @@ from streaming.mapping.checks import Violation, violations
 from streaming.mapping.convert import Converted, fault, to_minor, to_number, to_text
 from streaming.mapping.dead_letters import DeadLetter
 from streaming.mapping.instants import to_instant
+from streaming.mapping.labels import label_events, label_violations
 from streaming.mapping.raw import RawBatch
 from streaming.mapping.spec import KINDS, FieldSource, Kind, Mapping
 from streaming.mapping.temporal import instant_text, is_instant
@@ -29,12 +30,16 @@ class MappedBatch:
     Attributes:
         events: n events in the order of the source, with amounts in the reference currency.
         rows: n places in the source.
+        labels: the label events that rows give beside their own (none without `label:`).
+        label_rows: their places in the source.
         skipped: rows that the mapping says are no events.
         letters: rows that do not fit, the unreadable ones included.
     """
 
     events: pa.RecordBatch
     rows: npt.NDArray[np.int64]
+    labels: pa.RecordBatch
+    label_rows: npt.NDArray[np.int64]
     skipped: int
     letters: list[DeadLetter]
 
@@ -73,12 +78,24 @@ def map_batch(
         ]
     )
     wrong += violations(events, rates)
+    marks: pl.Series | None = None
+    if mapping.label is not None:
+        marks, faults = _number(frame[mapping.label.value])
+        wrong += label_violations(events, mapping.label, faults)
     bad, letters = _letters(wrong, frame, rows, mapping)
     if letters:
-        events, rows = events.filter(~pl.Series(bad)), rows[~bad]
+        good = ~pl.Series(bad)
+        events, rows = events.filter(good), rows[~bad]
+        marks = None if marks is None else marks.filter(good)
+    labels, label_rows = events.clear(), rows[:0]
+    if mapping.label is not None and marks is not None:
+        labels = label_events(events, marks, mapping.label)
+        label_rows = rows[marks.is_not_null().to_numpy()]
     return MappedBatch(
         rates.with_reference_amounts(_record_batch(events)),
         rows,
+        _record_batch(labels),
+        label_rows,
         skipped,
         sorted(raw.broken + letters, key=lambda letter: letter.row),
     )
@@ -117,12 +134,16 @@ def _field(
     else:
         return _translated(_joined(frame, field), field)
     if kind is Kind.NUMBER:
-        return to_number(column.cast(pl.Int8) if column.dtype == pl.Boolean else column)
+        return _number(column)
     if kind is Kind.AMOUNT:
         if currency is None:
             currency = pl.repeat(None, frame.height, dtype=pl.String, eager=True)
         return to_minor(column, field.unit or "", currency)
     return _translated(to_text(column), field)
+
+
+def _number(column: pl.Series) -> Converted:
+    return to_number(column.cast(pl.Int8) if column.dtype == pl.Boolean else column)
 
 
 def _joined(frame: pl.DataFrame, field: FieldSource) -> Converted:
@@ -171,7 +192,9 @@ def _letters(
     for at, record in zip(bad.tolist(), records.iter_rows(named=True), strict=True):
         violation = wrong[first[at]]
         source = mapping.fields.get(violation.field)
-        if source is None:
+        if violation.field == "label_value" and mapping.label is not None:
+            value = record[mapping.label.value]
+        elif source is None:
             value = None
         elif source.reads:
             read = [record[column] for column in source.reads]

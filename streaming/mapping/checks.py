@@ -113,6 +113,12 @@ def _rules() -> list[_Rule]:
             "the labelled event's id and a label_value on every label event",
             only_present=False,
         ),
+        _Rule(
+            "label_arrival_time",
+            (col("event_type") == EventType.LABEL)
+            & (col("label_arrival_time") < col("event_time")),
+            "an instant at or after the event_time of what it labels",
+        ),
     ]
     return rules
 

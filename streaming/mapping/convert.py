@@ -16,6 +16,9 @@ from feature_repo.contracts.money import minor_unit_exponent
 from streaming.mapping.temporal import instant_text, is_instant
 
 _WHOLE_FLOATS = 2.0**53
+# How far from a decimal a double still stands for it: a few roundings, of far less than a cent.
+_NOISE = 2.0**-50
+_MINOR_UNIT_SHARE = 1e-6
 
 
 class Fault(NamedTuple):
@@ -92,6 +95,7 @@ def to_number(column: pl.Series) -> Converted:
 def to_minor(column: pl.Series, unit: str, currency: pl.Series) -> Converted:
     """Integer minor units, exactly: a float counts as the decimal number it is nearest to.
 
+    A double that a few roundings lie between counts as that number too; a text does not.
     `currency` (n codes) says how many minor units a major one has; where it is missing or no
     code, the currency's own rule speaks, not this function. Amounts out of range stay out of it.
 
@@ -111,7 +115,10 @@ def to_minor(column: pl.Series, unit: str, currency: pl.Series) -> Converted:
         back = minor / scale
         if column.dtype == pl.Float32:
             back = back.cast(pl.Float32).cast(pl.Float64)
-        inexact = (back != amount) & currency.str.contains(CURRENCY_PATTERN.pattern)
+        inexact = back != amount
+        if column.dtype == pl.Float64:
+            inexact &= ~_noise(amount, back, scale)
+        inexact &= currency.str.contains(CURRENCY_PATTERN.pattern)
         expected = "no more decimals than the currency has"
     inexact = inexact & (minor.abs() <= MAX_AMOUNT_MINOR)
     # Clipped values are still out of range, and fit 64 bits; a rounded -0.001 is still below 0.
@@ -122,6 +129,12 @@ def to_minor(column: pl.Series, unit: str, currency: pl.Series) -> Converted:
         .cast(pl.Int64)
     ).to_series()
     return Converted(minor, faults + fault(inexact, expected))
+
+
+def _noise(amount: pl.Series, back: pl.Series, scale: pl.Series) -> pl.Series:
+    """Binary amounts that arithmetic left beside their decimal: 17.13 * 5 is 85.64999999999999."""
+    apart = (amount - back).abs()
+    return (apart <= back.abs() * _NOISE) & (apart * scale < _MINOR_UNIT_SHARE)
 
 
 def _minor_per_major(currency: pl.Series) -> pl.Series:

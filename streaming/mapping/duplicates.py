@@ -17,7 +17,8 @@ _THREADS = 4
 def duplicate_rows(staged: Path, row_column: str, spill: Path) -> npt.NDArray[np.int64]:
     """The source rows, rising, that repeat an event id of an earlier row.
 
-    `staged` is a Parquet file with the columns `event_id` and `row_column`; `spill` is a folder for
+    A row may have several events, each with its id. `staged` is a Parquet file with the columns
+    `event_id` and `row_column`; `spill` is a folder for
     temporary files. Aggregates and joins only: they spill to disk well (10 M ids, all twice, within
     256 MB), where DuckDB 2.0's sort, and so its windows, runs out of memory.
     """
@@ -49,4 +50,4 @@ def duplicate_rows(staged: Path, row_column: str, spill: Path) -> npt.NDArray[np
             " USING (event_id) WHERE source_row > first"
         ).to_arrow_reader(65_536)
         rows = [batch.column(0).to_numpy() for batch in found]
-    return np.sort(np.concatenate(rows)) if rows else np.empty(0, np.int64)
+    return np.unique(np.concatenate(rows)) if rows else np.empty(0, np.int64)

@@ -26,9 +26,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class IngestReport(msgspec.Struct, frozen=True):
-    """What became of every row of a source: `rows_read == events + skipped + dead_letters`.
+    """What became of every row of a source.
+
+    `rows_read == events - labels + skipped + dead_letters`.
 
     Attributes:
+        events: events written, labels included.
+        labels: label events that rows gave beside their own (a mapping with `label:`).
         by_reason: (field, reason) -> dead letters, the most frequent first.
         first_event_time, last_event_time: of the events written; None without any.
         empty_columns: columns that the mapping reads and that held no value in any row.
@@ -37,6 +41,7 @@ class IngestReport(msgspec.Struct, frozen=True):
 
     rows_read: int
     events: int
+    labels: int
     skipped: int
     dead_letters: int
     by_reason: dict[tuple[str, str], int]
@@ -55,11 +60,12 @@ def ingest(
     *,
     progress: Progress | None = None,
 ) -> IngestReport:
-    """Turn a source file into `out`: Parquet of `EVENT_SCHEMA` by (event time, source row).
+    """Turn a source file into `out`: Parquet of `EVENT_SCHEMA` by (log time, source row).
 
-    Memory stays bounded whatever the file's size; temporary files stand beside `out` and need
-    a few times its size. `out` appears whole at the end or, after an error, not at all.
-    Closing `dead_letters` is the caller's (use it in a `with`).
+    An event's log time is its own, a label's that of its arrival. Memory stays bounded whatever
+    the file's size; temporary files stand beside `out` and need a few times its size. `out` appears
+    whole at the end or, after an error, not at all. Closing `dead_letters` is the caller's (use it
+    in a `with`).
 
     Raises:
         InputError: the source cannot be read; `MappingError`: the mapping does not fit it.
@@ -84,6 +90,8 @@ def ingest(
                 skipped += mapped.skipped
                 empty -= {name for name in empty if _has_value(raw.frame[name])}
                 staged.append(mapped.events, mapped.rows)
+                if mapping.label is not None:
+                    staged.append(mapped.labels, mapped.label_rows, labels=True)
                 dead_letters.extend(mapped.letters)
                 report_progress("mapping", raw.fraction)
             report_progress("sorting", 0.0)  # nothing to report until the first sorted row
@@ -98,6 +106,7 @@ def ingest(
     return IngestReport(
         rows_read=rows_read,
         events=written.events,
+        labels=written.labels,
         skipped=skipped,
         dead_letters=dead_letters.count - letters_before,
         by_reason=dict(dead_letters.by_reason.most_common()),

@@ -7,6 +7,7 @@ The YAML is read with every scalar as text, so that `Norway: NO` stays the count
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -16,7 +17,7 @@ import msgspec
 from feature_repo.contracts.errors import MappingError
 from feature_repo.contracts.events import DERIVED_FIELDS, EVENT_SCHEMA
 from streaming.mapping.suggestions import did_you_mean, listed
-from streaming.mapping.values import check_format, check_texts, check_timezone
+from streaming.mapping.values import check_duration, check_format, check_texts, check_timezone
 from streaming.mapping.yaml_text import read_yaml
 
 TARGETS: tuple[str, ...] = tuple(name for name in EVENT_SCHEMA.names if name not in DERIVED_FIELDS)
@@ -96,11 +97,24 @@ class SourceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     skip_where: dict[str, str] = {}
 
 
+class LabelSource(msgspec.Struct, frozen=True):
+    """Each row is also a label of its own event, known some time after it.
+
+    Attributes:
+        value: the column of the label's value; a row without one gives no label.
+        after: how long after the event its label became known.
+    """
+
+    value: str
+    after: timedelta
+
+
 class Mapping(msgspec.Struct, frozen=True):
     """How the rows of one kind of source become events; see docs/mapping.md."""
 
     fields: dict[str, FieldSource]
     source: SourceSpec = SourceSpec()
+    label: LabelSource | None = None
 
     @classmethod
     def load(cls, path: Path) -> Mapping:
@@ -118,6 +132,8 @@ class Mapping(msgspec.Struct, frozen=True):
         every = [*self.source.skip_where]
         for field in self.fields.values():
             every.extend(field.reads)
+        if self.label is not None:
+            every.append(self.label.value)
         return tuple(dict.fromkeys(every))
 
     @property
@@ -138,6 +154,8 @@ class Mapping(msgspec.Struct, frozen=True):
             if column not in available:
                 readers = [name for name, field in self.fields.items() if column in field.reads]
                 place = f"fields.{readers[0]}" if readers else "source.skip_where"
+                if not readers and self.label is not None and self.label.value == column:
+                    place = "label.value"
                 raise MappingError(
                     place,
                     column,
@@ -152,7 +170,7 @@ def parse_mapping(document: object) -> Mapping:
     Raises:
         MappingError: see `Mapping.load`.
     """
-    top = _table("mapping", document, ("source", "fields"))
+    top = _table("mapping", document, ("source", "fields", "label"))
     source = _table("source", top.get("source", {}), ("format", "skip_where"))
     file_format = source.get("format")
     if file_format is not None and file_format not in FORMATS:
@@ -173,7 +191,22 @@ def parse_mapping(document: object) -> Mapping:
     return Mapping(
         {name: _field(name, entry) for name, entry in fields.items()},
         _typed("source", source, SourceSpec),
+        _label(top["label"], fields) if "label" in top else None,
     )
+
+
+def _label(document: object, fields: Iterable[str]) -> LabelSource:
+    table = _table("label", document, ("value", "after"))
+    for name in ("value", "after"):
+        if not isinstance(table.get(name), str) or not table[name]:
+            what = "a column" if name == "value" else "a duration such as 6d"
+            raise MappingError(f"label.{name}", table.get(name), what, "name it")
+    for name in fields:
+        if name.startswith("label_"):
+            raise MappingError(
+                f"fields.{name}", expected="no entry beside label:", action="keep one of the two"
+            )
+    return LabelSource(str(table["value"]), check_duration("label.after", str(table["after"])))
 
 
 def _field(name: str, entry: object) -> FieldSource:

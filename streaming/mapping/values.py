@@ -9,7 +9,7 @@ import math
 import re
 import zoneinfo
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
@@ -24,6 +24,7 @@ _PATTERNS = {
     "currency": (CURRENCY_PATTERN, "an ISO 4217 code"),
 }
 _NUMBERS = frozenset({"amount_minor", "fee_minor", "label_value"})
+_UNIT_NAMES = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _PROBE = datetime(2021, 2, 3, 4, 5, 6, tzinfo=UTC)
 
 
@@ -70,6 +71,23 @@ def _check_text(place: str, target: str, text: str) -> None:
             finite = False
         if not finite:
             raise MappingError(place, text, "a number", "write one")
+
+
+def check_duration(place: str, text: str) -> timedelta:
+    """Read a duration such as 6d, 12h, 30m or 0s.
+
+    >>> check_duration("label.after", "6d")
+    datetime.timedelta(days=6)
+
+    Raises:
+        MappingError: it is none, or longer than a century.
+    """
+    found = re.fullmatch(r"(\d{1,6})([smhd])", text, re.ASCII)
+    if found is not None:
+        duration = timedelta(**{_UNIT_NAMES[found[2]]: int(found[1])})
+        if duration <= timedelta(days=36_500):
+            return duration
+    raise MappingError(place, text, "a whole number of s, m, h or d, such as 6d", "write one")
 
 
 def check_timezone(place: str, timezone: str) -> None:

@@ -1,59 +1,60 @@
-"""The offline sink: one feature row an event, as date-partitioned Parquet that Feast reads."""
+"""The offline sink: admitted events and feature rows as date-partitioned Parquet."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
-from feature_repo.engine.evaluate import ROW_SCHEMA
-from streaming.updates import Update
+from feature_repo.contracts.events import EventType
+from streaming.offline_files import OfflineName, sync, write_options
 
 _US_PER_DAY = timedelta(days=1) // timedelta(microseconds=1)
-# zstd level 1: a third smaller than snappy at about the same speed on these rows.
-_WRITE_OPTIONS = {"compression": "zstd", "compression_level": 1}
-
-
-@dataclass
-class _Open:
-    """The file that a shard's rows go into now."""
-
-    segment: int
-    rows: list[pa.RecordBatch] = field(default_factory=list)
-    unwritten: bool = False
+_EPOCH = date(1970, 1, 1)
+_ROW_GROUP = 131_072
+# A partition's rows that wait; while a stream catches up they would fill the memory otherwise.
+MOST_WAITING_BYTES = 64 << 20
 
 
 class OfflineWriter:
-    """Writes a shard's rows of one stretch of the log to `event_date=D/GENERATION-SHARD-SEGMENT`.
+    """Writes rows of the log's partitions to `event_date=D/GENERATION-PARTITION-FIRSTOFFSET`.
 
-    Which file a row belongs to follows from its place in the log alone: offset // segment. So a
-    replay writes the same files again, whatever happened between, and their names sort in the
-    order of the log. A file appears whole or not at all; one that is flushed early is written
-    again when its segment has more rows.
+    A file holds the rows of one partition and day that came between two flushes, under the first
+    offset among them; it appears whole or not at all. Flush before every checkpoint: no file then
+    crosses one, `resume` removes what came after it, and the replay writes it again.
+
+    Events are filed under the day on which they became known (a label's arrival), feature rows
+    under the day of their event. Safe to use from several threads.
 
     Args:
         table: the table's folder.
+        schema: of the rows; with a column `event_timestamp` (feature rows) or `event_time`.
         generation: names the log, and the definitions, that the rows come from.
-        segment: offsets that share a file.
-        flush_after: longest time that rows wait to be written (None: until their segment ends).
+        flush_after: longest time that rows wait to be written (None: until `flush`).
     """
 
     def __init__(
-        self, table: Path, generation: str, segment: int, flush_after: timedelta | None = None
+        self,
+        table: Path,
+        schema: pa.Schema,
+        generation: int | str,
+        *,
+        flush_after: timedelta | None = None,
     ) -> None:
         self._table = table
-        self._generation = generation
-        self._segment = segment
-        self._open: dict[int, _Open] = {}
-        self._written: set[Path] = set()
-        self._lock = threading.Lock()
+        self._schema = schema
+        self._options = write_options(schema)
+        self._generation = str(generation)
+        self._waiting: dict[int, tuple[int, list[pa.RecordBatch]]] = {}
+        self._bytes: dict[int, int] = {}
+        self._lock = threading.Lock()  # of what waits: held for an instant
+        self._disk = threading.Lock()  # of the files: one flush at a time, in order
         self._closed = threading.Event()
         self._error: Exception | None = None
         self._timer: threading.Thread | None = None
@@ -63,25 +64,40 @@ class OfflineWriter:
             )
             self._timer.start()
 
-    def write(self, update: Update) -> None:
-        """Take in an update; writes the shard's file when the update begins the next one."""
+    def write(self, partition: int, first_offset: int, rows: pa.RecordBatch) -> None:
+        """Take in rows of a partition; `first_offset` is that of the frame they come from.
+
+        Raises:
+            Exception: what made a flush in the background fail.
+        """
         if self._error is not None:
             raise self._error
-        segment = update.offset // self._segment
+        if not len(rows):
+            return
         with self._lock:
-            opened = self._open.setdefault(update.shard, _Open(segment))
-            if opened.segment != segment:
-                self._flush(update.shard, opened)
-                opened = self._open[update.shard] = _Open(segment)
-            if len(update.rows.events):
-                opened.rows.append(update.rows.events)
-                opened.unwritten = True
+            self._waiting.setdefault(partition, (first_offset, []))[1].append(rows)
+            size = self._bytes.get(partition, 0) + rows.nbytes
+            self._bytes[partition] = size
+        if size > MOST_WAITING_BYTES:
+            self._flush([partition])
 
     def flush(self) -> None:
-        """Write what waits; the files stay open for more rows."""
-        with self._lock:
-            for shard, opened in self._open.items():
-                self._flush(shard, opened)
+        """Write what waits; returns when it is on disk."""
+        self._flush(None)
+        if self._error is not None:
+            raise self._error
+
+    def resume(self, partition: int, offset: int | None) -> None:
+        """Remove the partition's files that begin beyond `offset` (the last one checkpointed).
+
+        None removes all of them: the partition is replayed from its start. Other generations
+        stay.
+        """
+        generation = OfflineName(self._generation, partition, 0).generation.rjust(10, "0")
+        for path in self._table.glob(f"event_date=*/{_escaped(generation)}-{partition:04d}-*"):
+            name = OfflineName.parse(path.name)
+            if name and name.generation == generation and (offset is None or name.offset > offset):
+                path.unlink()
 
     def close(self) -> None:
         """Write what waits and end the timer."""
@@ -89,65 +105,55 @@ class OfflineWriter:
         if self._timer is not None:
             self._timer.join()
         self.flush()
-        if self._error is not None:
-            raise self._error
 
-    def remove_stale(self) -> None:
-        """Remove files of this generation that a complete replay has not written again.
+    def _flush(self, partitions: list[int] | None) -> None:
+        with self._disk:
+            with self._lock:
+                chosen = list(self._waiting) if partitions is None else partitions
+                taken = [(p, *self._waiting.pop(p)) for p in chosen if p in self._waiting]
+                for partition in chosen:
+                    self._bytes.pop(partition, None)
+            written: list[Path] = []
+            for partition, offset, batches in taken:
+                name = OfflineName(self._generation, partition, offset).file
+                written += self._write(name, pa.Table.from_batches(batches))
+            sync(sorted({path.parent for path in written}))
 
-        A mended mapping moves rows to other days; their old files would double them.
-        """
-        for path in self._table.glob(f"event_date=*/{self._generation}-*.parquet"):
-            if path not in self._written:
-                path.unlink()
-
-    def _flush(self, shard: int, opened: _Open) -> None:
-        if not opened.unwritten:
-            return
-        name = f"{self._generation}-{shard:02d}-{opened.segment:012d}.parquet"
-        rows = pa.Table.from_batches(opened.rows, ROW_SCHEMA)
-        days = rows.column("event_timestamp").cast(pa.int64()).to_numpy() // _US_PER_DAY
+    def _write(self, name: str, rows: pa.Table) -> list[Path]:
+        days = _days(rows)
+        written = []
         for day in np.unique(days).tolist():
-            folder = self._table / f"event_date={date(1970, 1, 1) + timedelta(days=day)}"
+            folder = self._table / f"event_date={_EPOCH + timedelta(days=day)}"
             folder.mkdir(parents=True, exist_ok=True)
             unfinished = folder / f".{name}.part"
-            pq.write_table(rows.filter(pa.array(days == day)), unfinished, **_WRITE_OPTIONS)
+            of_day = rows if (days == day).all() else rows.filter(pa.array(days == day))
+            with pq.ParquetWriter(unfinished, self._schema, **self._options) as writer:
+                writer.write_table(of_day.cast(self._schema), row_group_size=_ROW_GROUP)
+            sync([unfinished])
             unfinished.rename(folder / name)
-            self._written.add(folder / name)
-        opened.unwritten = False
+            written.append(folder / name)
+        return written
 
     def _flush_every(self, seconds: float) -> None:
         while not self._closed.wait(seconds):
             try:
-                self.flush()
+                self._flush(None)
             except Exception as error:  # shown by the next write: this thread has no caller
                 self._error = error
                 return
 
 
-class _OfflinePartition(StatelessSinkPartition[tuple[str, Update]]):
-    def __init__(self, writer: OfflineWriter, repeated: Callable[[int], None]) -> None:
-        self._writer = writer
-        self._repeated = repeated
-
-    def write_batch(self, items: list[tuple[str, Update]]) -> None:
-        for _, update in items:
-            self._writer.write(update)
-            self._repeated(update.rows.duplicates)
-
-    def close(self) -> None:
-        self._writer.close()
+def _days(rows: pa.Table) -> npt.NDArray[np.int64]:
+    """Days since 1970 that rows are filed under."""
+    if "event_timestamp" in rows.column_names:
+        instants = rows.column("event_timestamp")
+    else:
+        label = pc.equal(rows.column("event_type"), str(EventType.LABEL))
+        known = pc.coalesce(rows.column("label_arrival_time"), rows.column("event_time"))
+        instants = pc.if_else(label, known, rows.column("event_time"))
+    days: npt.NDArray[np.int64] = instants.cast(pa.int64()).to_numpy() // _US_PER_DAY
+    return days
 
 
-class OfflineSink(DynamicSink[tuple[str, Update]]):
-    """Writes every event's row; `repeated` is called with the number of duplicates left out."""
-
-    def __init__(
-        self, writer: OfflineWriter, repeated: Callable[[int], None] = lambda events: None
-    ) -> None:
-        self._writer = writer
-        self._repeated = repeated
-
-    def build(self, step_id: str, worker_index: int, worker_count: int) -> _OfflinePartition:
-        """One worker a process: the writer is its own."""
-        return _OfflinePartition(self._writer, self._repeated)
+def _escaped(text: str) -> str:
+    return "".join(f"[{c}]" if c in "*?[" else c for c in text)

@@ -1,68 +1,137 @@
-"""The online sink: each touched customer's latest row into the online store."""
+"""The online sink: the state of each touched key into the online store, fenced."""
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Callable
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 import redis
-from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from feature_repo.contracts.errors import StoreUnavailableError
-from streaming.sinks.resp import HsetEncoder
-from streaming.updates import Update
+from feature_repo.contracts.feature_set import EntityKey
+from feature_repo.contracts.settings import PROJECT
+from feature_repo.stores.fenced_writes import FENCED_WRITE, keys_per_call
+from streaming.sinks.resp import CallPacker, Rows
+from streaming.sinks.waiting import Waiting
 
-# Commands sent before their replies are read: about 500 kB, whose replies (2.5 kB) never fill a
-# socket buffer.
-CHUNK_ROWS = 512
-# Chunks that may wait for the store (8 MB): the next frame is evaluated while it writes this one.
-QUEUED_CHUNKS = 16
+# Rows packed at once, into a buffer that stays in the processor's cache; whole calls.
+CHUNK_ROWS = 1_024
+# What may wait for the store: 40,000 states. Beyond it, `write` waits.
+WAITING_BYTES = 32 << 20
 RETRY_FOR_S = 30.0
 _RETRY_EVERY_S = 0.2
 
 
 class OnlineWriter:
-    """Sends commands over one connection, from a thread of its own.
+    """Writes states over one connection, from a thread of its own.
 
-    The store takes longer over a row than the evaluator, so the two work side by side. A lost
-    connection is made anew and the chunk under way is sent again: a HSET of a whole row is
-    idempotent.
+    The thread writes at once when it is idle. While it is busy states wait, and of a key's only
+    the newest is written. A lost connection is made anew and everything unanswered is sent again:
+    the fences refuse what had arrived.
+
+    Args:
+        client: the store; one connection of its pool is the writer's until `close`.
+        project: the Feast project, part of every key.
+        retry_for_s: how long the store may be away before that is an error.
+
+    Attributes:
+        written: rows that the store has taken.
+        refused: rows that it has refused, as it held as late a fence: a replay, or what was sent
+            again after an outage.
+        replaced: rows not sent, since a newer one of their key came while they waited.
 
     Raises (from `write` and `drain`, for what was handed over before):
         StoreUnavailableError: the store refused, or did not come back within `retry_for_s`.
     """
 
-    def __init__(self, client: redis.Redis[bytes], retry_for_s: float = RETRY_FOR_S) -> None:
+    def __init__(
+        self,
+        client: redis.Redis[bytes],
+        project: str = PROJECT,
+        retry_for_s: float = RETRY_FOR_S,
+    ) -> None:
+        self.written = 0
+        self.refused = 0
+        self.replaced = 0
+        self._project = project
+        self._retry_for_s = retry_for_s
+        self._group = keys_per_call(client)
         self._pool = client.connection_pool
         self._connection = self._pool.get_connection()
-        self._retry_for_s = retry_for_s
-        self._chunks: queue.Queue[list[bytes] | None] = queue.Queue(QUEUED_CHUNKS)
+        self._packers: dict[EntityKey, CallPacker] = {}
+        self._scripted = False
+        self._waiting = Waiting()
+        self._handed = self._done = 0  # calls of `write`: taken in, and stored
+        self._closed = False
+        self._changed = threading.Condition()
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="online-writer", daemon=True)
         self._thread.start()
 
-    def write(self, commands: list[bytes]) -> None:
-        """Hand commands over; waits while the store is more than `QUEUED_CHUNKS` behind."""
-        for start in range(0, len(commands), CHUNK_ROWS):
+    def write(  # noqa: PLR0917 - one update's parts
+        self,
+        entity: EntityKey,
+        generation: int,
+        offset: int,
+        keys: pa.StringArray,
+        states: pa.BinaryArray,
+        times_us: npt.NDArray[np.int64],
+    ) -> None:
+        """Hand states over; waits while the store is more than `WAITING_BYTES` behind.
+
+        Args:
+            entity: whose keys they are.
+            generation: the generation in force.
+            offset: log position of the *last* event folded into these states. With the first
+                one's, a replay cut into other frames could put an older state over them.
+            keys, states: shape (n,), distinct keys.
+            times_us: event time of each, µs since 1970, shape (n,).
+        """
+        count = len(keys)
+        rows = Rows(
+            keys,
+            states,
+            np.ascontiguousarray(times_us, np.int64),
+            np.full(count, generation, np.int64),
+            np.full(count, offset, np.int64),
+        )
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting.nbytes < WAITING_BYTES or self._error)
             self._raise_error()
-            self._chunks.put(commands[start : start + CHUNK_ROWS])
+            self._waiting.add(entity, rows)
+            self._handed += 1
+            self._changed.notify_all()
+
+    def mark(self) -> Callable[[], None]:
+        """A function that returns once the store has acknowledged what was handed over so far."""
+        handed = self._handed
+
+        def wait() -> None:
+            with self._changed:
+                self._changed.wait_for(lambda: self._done >= handed)
+                self._raise_error()
+
+        return wait
 
     def drain(self) -> None:
         """Wait until the store has acknowledged everything handed over."""
-        self._chunks.join()
-        self._raise_error()
+        self.mark()()
 
     def close(self) -> None:
         """Drain, end the thread and give the connection back."""
         try:
             self.drain()
         finally:
-            self._chunks.put(None)
+            with self._changed:
+                self._closed = True
+                self._changed.notify_all()
             self._thread.join()
             self._pool.release(self._connection)
 
@@ -71,26 +140,59 @@ class OnlineWriter:
             raise self._error
 
     def _work(self) -> None:
-        while (chunk := self._chunks.get()) is not None:
+        while (taken := self._take()) is not None:
+            waiting, handed = taken
             try:
                 # After an error nothing more is written: the caller is about to be told.
                 if self._error is None:
-                    self._send(chunk)
+                    self._flush(waiting)
             except Exception as error:  # told to the caller: this thread has none
                 self._error = error
-            finally:
-                self._chunks.task_done()
+            with self._changed:
+                self._done = handed
+                self._changed.notify_all()
 
-    def _send(self, chunk: list[bytes]) -> None:
+    def _take(self) -> tuple[Waiting, int] | None:
+        """Everything that waits, as soon as there is something; None once closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._handed > self._done or self._closed)
+            if self._handed == self._done:
+                return None
+            taken, self._waiting = self._waiting, Waiting()
+            self._changed.notify_all()
+            return taken, self._handed
+
+    def _flush(self, waiting: Waiting) -> None:
+        left = waiting.rows
+        for entity, rows in waiting.newest():
+            packer = self._packers.get(entity)
+            if packer is None:
+                packer = CallPacker(entity, self._project, self._group)
+                self._packers[entity] = packer
+            written = self._send(packer, rows)
+            self.written += written
+            self.refused += len(rows) - written
+            left -= len(rows)
+        self.replaced += left
+
+    def _send(self, packer: CallPacker, rows: Rows) -> int:
+        """Write rows; returns how many the store has taken at the last attempt."""
         deadline = time.monotonic() + self._retry_for_s
         while True:
             try:
-                self._connection.connect()  # does nothing while connected
-                self._connection.send_packed_command([b"".join(chunk)])
-                self._await_replies(len(chunk))
-                return
+                # Does nothing while connected. `connect()` would try again by itself, with longer
+                # and longer pauses.
+                self._connection.connect_check_health(retry_socket_connect=False)
+                self._load_script()
+                for start in range(0, len(rows), CHUNK_ROWS):
+                    calls = packer.pack(rows.slice(start, CHUNK_ROWS))
+                    self._connection.send_packed_command([calls])
+                return self._await_replies(-(-len(rows) // packer.group))
+            except NoScriptError:  # somebody has flushed the server's scripts
+                self._scripted = False
             except (RedisConnectionError, RedisTimeoutError) as error:
                 self._connection.disconnect()
+                self._scripted = False
                 if time.monotonic() > deadline:
                     raise StoreUnavailableError(
                         "online store",
@@ -99,45 +201,24 @@ class OnlineWriter:
                     ) from error
                 time.sleep(_RETRY_EVERY_S)
 
-    def _await_replies(self, count: int) -> None:
+    def _load_script(self) -> None:
+        if not self._scripted:
+            self._connection.send_command("SCRIPT", "LOAD", FENCED_WRITE)
+            self._connection.read_response()
+            self._scripted = True
+
+    def _await_replies(self, count: int) -> int:
+        written = 0
         refusal: ResponseError | None = None
         for _ in range(count):
             try:
-                self._connection.read_response()
+                written += int(self._connection.read_response())
             except ResponseError as error:  # read on: the replies behind it belong to others
                 refusal = refusal or error
+        if isinstance(refusal, NoScriptError):
+            raise refusal
         if refusal:
             raise StoreUnavailableError(
                 "online store", str(refusal), "writes accepted", "mend the store, then replay"
             )
-
-
-class _OnlinePartition(StatelessSinkPartition[tuple[str, Update]]):
-    def __init__(self, writer: OnlineWriter, written: Callable[[int], None]) -> None:
-        self._writer = writer
-        self._encoder = HsetEncoder()
-        self._written = written
-
-    def write_batch(self, items: list[tuple[str, Update]]) -> None:
-        for _, update in items:
-            self._writer.write(self._encoder.commands(update.rows.latest))
-            self._written(len(update.rows.latest))
-
-    def close(self) -> None:
-        self._writer.close()
-
-
-class OnlineSink(DynamicSink[tuple[str, Update]]):
-    """Writes the latest rows of every update; `written` is called with their number."""
-
-    def __init__(
-        self,
-        connect: Callable[[], redis.Redis[bytes]],
-        written: Callable[[int], None] = lambda rows: None,
-    ) -> None:
-        self._connect = connect
-        self._written = written
-
-    def build(self, step_id: str, worker_index: int, worker_count: int) -> _OnlinePartition:
-        """Open the worker's own connection."""
-        return _OnlinePartition(OnlineWriter(self._connect()), self._written)
+        return written

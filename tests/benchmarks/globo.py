@@ -82,7 +82,7 @@ def given_sessions() -> Sessions:
         .drop("session_id")
     )
     start, end = frame["event_timestamp"][0], frame["label_timestamp"].max()
-    return Sessions(frame, start, end, clicks.height, open=0, headless=0)  # type: ignore[arg-type]
+    return Sessions(frame, start, end, clicks.height, open=0)  # type: ignore[arg-type]
 
 
 def judged(trained: Trained, seconds: float) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def run(settings: Settings) -> dict[str, Any]:
     from training.session_duration import NAME, TARGET, Config, build, train
 
     result: dict[str, Any] = prepare(settings)
-    config = Config(baseline_group="session_channel")
+    config = Config(baseline_group="session_channel_last")
 
     began = time.perf_counter()
     trained = train(*build(settings), config)

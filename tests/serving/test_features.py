@@ -9,8 +9,9 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
+from feature_repo.contracts.events import EventType
 from serving.catalog import Catalog
-from tests.serving.conftest import SERVICE, Write
+from tests.serving.conftest import NOW, SERVICE, Happen, Write, click, event
 
 pytestmark = [pytest.mark.xdist_group("serving"), pytest.mark.usefixtures("valkey")]
 
@@ -23,37 +24,98 @@ def features(api: Api, body: object) -> Any:
     return answer.json()["rows"]
 
 
-def test_values_of_references(api: Api, write: Write) -> None:
-    session = {
-        "session_start_us": 1_772_452_680_123_456,
-        "session_pay_rate": 1.25,
-        "session_corridor": "GB-NG",
-        "session_channel": None,
-    }
-    write("customer_session", "größe 🙂", session, timedelta(minutes=2))
-    write("customer_financials", "größe 🙂", {"balance_ref_minor": -(2**63)}, timedelta(days=31))
-    refs = [f"customer_session:{name}" for name in session]
-    refs += ["customer_session:session_device", "customer_financials:balance_ref_minor"]
-    (row,) = features(api, {"features": refs, "customer": "größe 🙂"})
-    assert (
-        row
-        == {
-            "customer": "größe 🙂",
-            "corridor": None,  # no corridor feature was asked for
-            "values": {f"customer_session:{name}": value for name, value in session.items()}
-            | {
-                "customer_session:session_device": None,
-                "customer_financials:balance_ref_minor": None,
-            },
-            "statuses": dict.fromkeys(refs[:3], "PRESENT")
-            | {
-                "customer_session:session_channel": "NULL_VALUE",
-                "customer_session:session_device": "NOT_FOUND",
-                "customer_financials:balance_ref_minor": "OUTSIDE_MAX_AGE",
-            },
-            "ages_s": {"customer_session": 120.0, "customer_financials": 31 * 86400.0},
-        }
+def test_values_of_references(api: Api, write: Write, happen: Happen) -> None:
+    who = "größe 🙂"
+    quote = {"amount_minor": 20_000, "fee_minor": 100, "currency": "USD"}
+    corridor = {"send_country": "GB", "receive_country": "NG"}
+    happen(
+        [
+            event(who, timedelta(seconds=200, microseconds=1)),
+            event(who, timedelta(minutes=2), EventType.QUOTE, **quote, **corridor),
+        ]
     )
+    write("customer_financials", who, {"balance_ref_minor": -(2**63)}, timedelta(days=31))
+    session = {
+        "session_start_us": 1_772_452_599_999_999,
+        "session_pay_rate": 20_100 / 80.000001,
+        "session_corridor_last": "GB-NG",
+        "session_channel_last": None,
+    }
+    refs = [f"customer_session:{name}" for name in session]
+    refs += ["customer_financials:balance_ref_minor", "customer_activity:event_count_5m"]
+    (row,) = features(api, {"features": refs, "customer": who})
+    assert list(row["values"]) == refs
+    assert row == {
+        "customer": who,
+        "corridor": None,  # no corridor feature was asked for
+        "values": {f"customer_session:{name}": value for name, value in session.items()}
+        | {
+            "customer_financials:balance_ref_minor": None,
+            "customer_activity:event_count_5m": 2,
+        },
+        "statuses": dict.fromkeys(refs, "PRESENT")
+        | {
+            "customer_session:session_channel_last": "NULL_VALUE",
+            "customer_financials:balance_ref_minor": "OUTSIDE_MAX_AGE",
+        },
+        "ages_s": {
+            "customer_session": 120.0,
+            "customer_activity": 120.0,
+            "customer_financials": 31 * 86400.0,
+        },
+    }
+
+
+def test_stream_features_are_those_of_the_instant(api: Api, happen: Happen) -> None:
+    happen([click("c1", "GB-NG", ago=timedelta(minutes=minutes)) for minutes in (0, 10)])
+    names = (
+        "customer_session:session_event_count",
+        "customer_activity:event_count_5m",
+        "customer_activity:event_count_1h",
+        "customer_session:session_corridor_last",
+    )
+    for minutes, values in (
+        (0, (2, 1, 2, "GB-NG")),
+        (30, (2, 0, 2, "GB-NG")),
+        (31, (0, 0, 2, None)),
+        (60, (0, 0, 0, None)),
+    ):
+        as_of = (NOW + timedelta(minutes=minutes)).isoformat()
+        (row,) = features(api, {"features": list(names), "customer": "c1", "as_of": as_of})
+        assert tuple(row["values"].values()) == values, minutes
+        assert row["statuses"][names[0]] == "PRESENT"
+
+
+def test_a_customer_without_events_has_counts_of_nothing(api: Api) -> None:
+    refs = ["customer_activity:event_count_7d", "customer_session:session_corridor_last"]
+    (row,) = features(api, {"features": refs, "customer": "nobody"})
+    assert row["values"] == {refs[0]: 0, refs[1]: None}
+    assert row["statuses"] == dict.fromkeys(refs, "NOT_FOUND")
+    assert row["ages_s"] == {}
+
+
+def test_features_of_corridor_and_counterparty(api: Api, happen: Happen) -> None:
+    money = {"amount_minor": 5_000, "fee_minor": 100, "currency": "USD"}
+    corridor = {"send_country": "GB", "receive_country": "NG"}
+    happen(
+        [
+            event(who, timedelta(minutes=2), EventType.PAYMENT_SUBMITTED, counterparty_id="shop",
+                  **money, **corridor)
+            for who in ("c1", "c2")
+        ]
+    )  # fmt: skip
+    paid = "corridor_activity:corridor_payment_submitted_count_1h"
+    payers = "counterparty_activity:counterparty_payment_submitted_customer_id_distinct_count_24h"
+    body = {"features": [payers, paid], "customers": ["c1", "nobody"]}
+    own, nobody = features(api, body | {"counterparty": "shop"})
+    assert own["values"] == {payers: 2, paid: 2}
+    assert own["corridor"] == "GB-NG"
+    assert own["ages_s"] == {"corridor_activity": 120.0, "counterparty_activity": 120.0}
+    assert nobody["values"] == {payers: 2, paid: None}
+    assert nobody["statuses"] == {payers: "PRESENT", paid: "NOT_FOUND"}
+    unnamed, _ = features(api, body | {"corridor": "GB-IN"})
+    assert unnamed["values"] == {payers: None, paid: 0}, "a corridor without payments, no payee"
+    assert set(unnamed["statuses"].values()) == {"NOT_FOUND"}
 
 
 def test_values_of_a_feature_service(api: Api, catalog: Catalog) -> None:
@@ -64,9 +126,9 @@ def test_values_of_a_feature_service(api: Api, catalog: Catalog) -> None:
         assert set(row["statuses"].values()) == {"NOT_FOUND"}
 
 
-def test_corridor_features_alone(api: Api, write: Write) -> None:
+def test_corridor_features_alone(api: Api, write: Write, happen: Happen) -> None:
     write("corridor_costs", "GB-NG", {"providers": 12}, timedelta(days=1))
-    write("customer_session", "c1", {"session_corridor": "GB-NG"})
+    happen([click("c1", "GB-NG")])
     body = {"features": ["corridor_costs:providers"], "customers": ["c1", "c2"]}
     found, unknown = features(api, body)
     assert found["values"] == {"corridor_costs:providers": 12}

@@ -17,7 +17,7 @@ from serving.catalog import Catalog, UnknownFeatureError, View
 from serving.online import OnlineReader
 from serving.settings import ServingSettings
 from serving.store_connection import HashRead, HashValues, StoreConnection
-from tests.serving.conftest import NOW, SERVICE, Write
+from tests.serving.conftest import NOW, SERVICE, Happen, Write, click
 
 pytestmark = [pytest.mark.xdist_group("serving"), pytest.mark.usefixtures("valkey")]
 
@@ -50,11 +50,9 @@ def read(
 
 
 def test_any_number_of_customers_take_two_round_trips(
-    settings: ServingSettings, catalog: Catalog, write: Write
+    settings: ServingSettings, catalog: Catalog, happen: Happen
 ) -> None:
-    for number in range(50):
-        corridor = ("GB-NG", "GB-IN")[number % 2]
-        write("customer_session", f"c{number}", {"session_corridor": corridor})
+    happen([click(f"c{number}", ("GB-NG", "GB-IN")[number % 2]) for number in range(50)])
     customers = [f"c{number}" for number in range(50)]
     refs = catalog.services[SERVICE]
     rows, trips = read(settings, catalog, refs, customers=customers)
@@ -69,16 +67,14 @@ def test_any_number_of_customers_take_two_round_trips(
 
 
 def test_the_profiles_corridor_does_not_stand_in_for_the_sessions(
-    settings: ServingSettings, catalog: Catalog, write: Write
+    settings: ServingSettings, catalog: Catalog, write: Write, happen: Happen
 ) -> None:
     write("corridor_costs", "GB-NG", {"providers": 12})
-    for customer in ("none", "null", "expired"):
+    customers = ["none", "null", "ended"]
+    for customer in customers:
         write("customer_profile", customer, {"main_corridor": "GB-NG"})
-    write("customer_session", "null", {"session_corridor": None})
-    late = timedelta(minutes=31)
-    write("customer_session", "expired", {"session_corridor": "GB-NG"}, late)
+    happen([click("null"), click("ended", "GB-NG", ago=timedelta(minutes=31))])
     for refs in (["corridor_costs:providers"], catalog.services[SERVICE]):
-        customers = ["none", "null", "expired"]
         rows, _ = read(settings, catalog, refs, customers=customers)
         assert [row.corridor for row in rows] == [None, None, None]
         assert {row.statuses["corridor_costs:providers"] for row in rows} == {"NOT_FOUND"}
@@ -92,6 +88,7 @@ CORRUPT = {
     "broken UTF-8": b"\x12\x01\xff",
     "a text": b"\x12\x01x",
     "bytes of something else": b"hello",
+    "bytes": b"\x0a\x01x",
 }
 
 
@@ -136,6 +133,35 @@ def test_an_event_time_that_cannot_be_read_makes_its_row_missing(
     assert row.unreadable == [ref]
 
 
+UNREADABLE_STATES = {
+    "no bytes": b"\x12\x01x",
+    "cut": b"\x0a\xff",
+    "empty": b"\x0a\x00",
+    "no state": b"\x0a\x05hello",
+    "of another set": b"\x0a\x40" + b"\x07" * 64,
+    "nothing set": b"",
+}
+
+
+@pytest.mark.parametrize("raw", UNREADABLE_STATES.values(), ids=UNREADABLE_STATES)
+def test_a_state_that_cannot_be_read_is_missing_and_no_others_business(
+    settings: ServingSettings, catalog: Catalog, happen: Happen, valkey: str, *, raw: bytes
+) -> None:
+    happen([click("bad", "GB-NG"), click("good", "GB-NG")])
+    key = entity_key_encoder("customer_id", PROJECT)("bad")
+    with connect(valkey) as client:
+        client.hset(key, field_name("customer_state", "customer_state"), raw)
+    refs = ["customer_activity:event_count_5m", "customer_session:session_corridor_last"]
+    (bad, good, absent), _ = read(settings, catalog, refs, customers=["bad", "good", "absent"])
+    assert bad.values == dict.fromkeys(refs)
+    assert bad.statuses == dict.fromkeys(refs, "NULL_VALUE")
+    assert bad.views == {"customer_activity": "NULL_VALUE", "customer_session": "NULL_VALUE"}
+    assert (bad.unreadable, bad.ages_s) == (refs, {})
+    assert good.values == {refs[0]: 1, refs[1]: "GB-NG"}
+    assert (good.unreadable, absent.unreadable) == ([], [])
+    assert absent.values == {refs[0]: 0, refs[1]: None}
+
+
 def test_a_view_without_ttl_never_expires(
     settings: ServingSettings, catalog: Catalog, write: Write
 ) -> None:
@@ -154,10 +180,10 @@ def test_what_cannot_be_a_model_input_is_refused_when_planned(
 ) -> None:
     views = {
         "embeddings": View("embeddings", "customer_id", None, {"vector": "Array(Float32)"}),
-        "payees": View("payees", "counterparty_id", None, {"count": "Int64"}),
+        "shops": View("shops", "shop_id", None, {"count": "Int64"}),
     }
     reader = OnlineReader(replace(catalog, views=views), StoreConnection(settings))
     with pytest.raises(UnknownFeatureError, match="expected a scalar"):
         reader.plan(["embeddings:vector"])
     with pytest.raises(UnknownFeatureError, match="joined by"):
-        reader.plan(["payees:count"])
+        reader.plan(["shops:count"])

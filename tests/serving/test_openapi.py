@@ -42,7 +42,13 @@ def test_the_document_states_bodies_answers_and_problems(api: Api) -> None:
     }
     operation = document["paths"]["/v1/predict/{model}"]["post"]
     body = operation["requestBody"]["content"]["application/json"]
-    assert set(body["schema"]["properties"]) == {"customers", "customer", "corridor", "as_of"}
+    assert set(body["schema"]["properties"]) == {
+        "customers",
+        "customer",
+        "corridor",
+        "counterparty",
+        "as_of",
+    }
     assert body["example"] == {"customers": ["c1", "c2"]}
     assert set(operation["responses"]) >= {"200", "400", "404", "413", "503"}
     answer = operation["responses"]["200"]["content"]["application/json"]["schema"]

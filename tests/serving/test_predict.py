@@ -12,8 +12,9 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
+from feature_repo.contracts.events import EventType
 from serving.catalog import Catalog
-from tests.serving.conftest import NOW, SERVICE, Write, with_categories
+from tests.serving.conftest import NOW, SERVICE, Happen, Write, click, event, with_categories
 
 pytestmark = [pytest.mark.xdist_group("serving"), pytest.mark.usefixtures("valkey")]
 
@@ -27,17 +28,16 @@ def predict(api: Api, body: object, model: str = SERVICE) -> Any:
 
 
 @pytest.fixture
-def known(write: Write) -> None:
+def known(write: Write, happen: Happen) -> None:
     """c1, in a session; every view present."""
-    session = {
-        "session_start_hour": 11,
-        "session_corridor": "GB-NG",
-        "session_channel": "app",
-        "session_device": None,
-        "previous_session_duration_s": 61.5,
-    }
-    write("customer_session", "c1", session, timedelta(minutes=2))
-    write("customer_activity", "c1", {"event_count_5m": 3}, timedelta(minutes=2))
+    happen(
+        [
+            event("c1", timedelta(hours=3), channel="web"),
+            event("c1", timedelta(hours=3) - timedelta(seconds=61.5), channel="web"),
+            event("c1", timedelta(minutes=2), EventType.LOGIN, channel="app", send_country="GB",
+                  receive_country="NG"),
+        ]
+    )  # fmt: skip
     profile = {"tenure_days": 400, "age_band": "25-34", "kyc_level": 2, "main_corridor": "GB-IN"}
     write("customer_profile", "c1", profile, timedelta(days=1))
     write("customer_financials", "c1", {"balance_ref_minor": -1}, timedelta(days=1))
@@ -52,11 +52,24 @@ def test_a_prediction_is_the_models_on_the_joined_features(
     answer = predict(api, {"customers": ["c1"]})
     inputs = with_categories(catalog.service_inputs(SERVICE))
     by_hand = {
+        item.ref: 0  # of payments there are none; what is no count or sum is missing
+        for item in inputs.inputs
+        if item.view == "customer_activity" and ("_count" in item.ref or "_sum" in item.ref)
+    } | {
         "customer_session:session_start_hour": 11,
-        "customer_session:session_corridor": 1,  # place among the categories
-        "customer_session:session_channel": 2,
+        "customer_session:session_start_weekday": 0,
+        "customer_session:session_corridor_last": 1,  # place among the categories
+        "customer_session:session_channel_last": 2,
         "customer_session:previous_session_duration_s": 61.5,
-        "customer_activity:event_count_5m": 3,
+        "customer_session:previous_session_event_count": 2,
+        "customer_session:previous_session_seconds_since_event": 10_738.5,
+        "customer_activity:event_count_5m": 1,
+        "customer_activity:event_count_1h": 1,
+        "customer_activity:event_count_24h": 3,
+        "customer_activity:event_count_7d": 3,
+        "customer_activity:page_view_count_24h": 2,
+        "customer_activity:page_view_count_7d": 2,
+        "customer_activity:lifetime_event_count": 3,
         "customer_profile:tenure_days": 400,
         "customer_profile:age_band": 0,
         "customer_profile:kyc_level": 2,
@@ -76,8 +89,8 @@ def test_a_prediction_is_the_models_on_the_joined_features(
 
     assert list(row["statuses"]) == [item.ref for item in inputs.inputs]
     assert row["statuses"]["customer_session:session_start_hour"] == "PRESENT"
-    assert row["statuses"]["customer_session:session_device"] == "NULL_VALUE"
-    assert row["statuses"]["customer_session:session_start_weekday"] == "NOT_FOUND"
+    assert row["statuses"]["customer_session:session_device_last"] == "NULL_VALUE"
+    assert row["statuses"]["customer_profile:recipient_count"] == "NOT_FOUND"
     assert row["ages_s"] == {
         "customer_session": 120.0,
         "customer_activity": 120.0,
@@ -95,33 +108,36 @@ def test_an_unknown_customer_is_not_an_error(api: Api) -> None:
     assert row["corridor"] is None
 
 
-@pytest.mark.usefixtures("known")
-def test_expired_values_count_as_missing(api: Api, write: Write) -> None:
-    write("customer_session", "c2", {"session_start_hour": 11}, timedelta(minutes=30))
-    late = {"session_start_hour": 11, "session_corridor": "GB-NG"}
-    write("customer_session", "c3", late, timedelta(minutes=30, microseconds=1))
-    fresh, expired, absent = predict(api, {"customers": ["c2", "c3", "c4"]})["predictions"]
-    assert fresh["statuses"]["customer_session:session_start_hour"] == "PRESENT"
-    statuses = {
-        ref: status
-        for ref, status in expired["statuses"].items()
-        if ref.startswith("customer_session:")
-    }
-    assert set(statuses.values()) == {"OUTSIDE_MAX_AGE"}
-    assert expired["ages_s"]["customer_session"] == 1800.000001
-    assert expired["score"] == absent["score"]
+def test_an_ended_session_counts_as_none(api: Api, happen: Happen) -> None:
+    gap = timedelta(minutes=30)
+    happen([click("c2", "GB-NG", ago=gap), click("c3", "GB-NG", ago=gap + timedelta.resolution)])
+    open_, ended = predict(api, {"customers": ["c2", "c3"]})["predictions"]
+    hour = "customer_session:session_start_hour"
+    assert (open_["statuses"][hour], open_["corridor"]) == ("PRESENT", "GB-NG")
     # An ended session's corridor is no longer the customer's.
-    assert expired["corridor"] is None
+    assert (ended["statuses"][hour], ended["corridor"]) == ("NULL_VALUE", None)
+    assert ended["ages_s"]["customer_session"] == 1800.000001
+
+
+def test_expired_values_count_as_missing(api: Api, write: Write) -> None:
+    month = timedelta(days=30)
+    write("customer_profile", "c2", {"tenure_days": 40}, month)
+    write("customer_profile", "c3", {"tenure_days": 40}, month + timedelta.resolution)
+    fresh, expired, absent = predict(api, {"customers": ["c2", "c3", "c4"]})["predictions"]
+    assert fresh["statuses"]["customer_profile:tenure_days"] == "PRESENT"
+    assert expired["statuses"]["customer_profile:tenure_days"] == "OUTSIDE_MAX_AGE"
+    assert expired["ages_s"]["customer_profile"] == 2_592_000.000001
+    assert expired["score"] == absent["score"]
 
 
 @pytest.mark.usefixtures("known")
-def test_as_of_moves_ages_and_expiry(api: Api) -> None:
+def test_as_of_moves_features_ages_and_expiry(api: Api) -> None:
     later = NOW + timedelta(days=3)
     (row,) = predict(api, {"customer": "c1", "as_of": later.isoformat()})["predictions"]
     assert row["ages_s"]["customer_session"] == 3 * 86400 + 120
-    assert row["statuses"]["customer_session:session_start_hour"] == "OUTSIDE_MAX_AGE"
+    assert row["statuses"]["customer_session:session_start_hour"] == "NULL_VALUE"
     assert row["statuses"]["customer_activity:event_count_5m"] == "PRESENT"
-    # The session has expired and its corridor with it; the profile's is not taken instead.
+    # The session has ended and its corridor with it; the profile's is not taken instead.
     assert row["corridor"] is None
     assert row["statuses"]["corridor_costs:providers"] == "NOT_FOUND"
     earlier = (NOW - timedelta(days=5)).astimezone()

@@ -1,102 +1,162 @@
-"""Whatever stands in the log, good events get in and the others become dead letters."""
+"""Whatever stands in the log, good events get in and the others are set aside."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
-import redis
 
 from feature_repo.contracts.events import EVENT_SCHEMA
-from feature_repo.stores.redis_connection import connect
+from feature_repo.contracts.features import FEATURE_SET
+from feature_repo.engine.program import Program, compile_program
+from feature_repo.engine.projection import project
 from streaming.admission import Admission
-from streaming.log.frames import shard_of
-from streaming.log.valkey_streams import ValkeyLog, ValkeyLogReader, stream_name
+from streaming.log.frames import Frame, Unreadable
 from streaming.mapping.dead_letters import DeadLetters
-from tests.streaming.made_events import batch_of, page_view, payment
+from streaming.updates import Admitted
+from tests.streaming.made_events import START, batch_of, page_view, payment
+
+Entries = list[Frame | Unreadable]
+
+
+@pytest.fixture(scope="module")
+def programs() -> dict[str, Program]:
+    return {entity.name: compile_program(FEATURE_SET, entity) for entity in FEATURE_SET.entities}
 
 
 @pytest.fixture
-def client(valkey: str) -> Iterator[redis.Redis[bytes]]:
-    with connect(valkey) as connection:
-        yield connection
+def admit(tmp_path: Path, programs: dict[str, Program]) -> Callable[..., Any]:
+    """Entries in; (what was admitted, letters, events set aside elsewhere, counts) out."""
+
+    def run(*polls: Entries) -> tuple[list[Admitted], list[dict[str, Any]], int, int]:
+        path, counts = tmp_path / "letters.jsonl", [0]
+        with DeadLetters(path) as letters:
+            admission = Admission(FEATURE_SET, programs, letters, admitted=counts.append)
+            admitted = [batch for poll in polls for batch in admission.admit(poll)]
+        lines = path.read_text().splitlines() if path.exists() else []
+        return admitted, [json.loads(line) for line in lines], admission.set_aside, sum(counts)
+
+    return run
 
 
-def ipc(batch: pa.RecordBatch | None, schema: pa.Schema = EVENT_SCHEMA) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, schema) as writer:
-        if batch is not None:
-            writer.write_batch(batch)
-    return bytes(sink.getvalue().to_pybytes())
+def frame(events: pa.RecordBatch, offset: int = 10, partition: int = 3) -> Frame:
+    return Frame("customer", partition, offset, events)
 
 
-def with_value(field: str, value: object) -> pa.RecordBatch:
-    """One page view with one field changed, as no honest producer would send it."""
-    batch = batch_of([page_view(7)])
-    place = EVENT_SCHEMA.get_field_index(field)
-    column = pa.array([value], EVENT_SCHEMA.field(field).type)
+def ids(admitted: list[Admitted]) -> list[list[str]]:
+    return [batch.events.column("event_id").to_pylist() for batch in admitted]
+
+
+def with_value(
+    batch: pa.RecordBatch, field: str, value: object, schema: pa.Schema = EVENT_SCHEMA
+) -> pa.RecordBatch:
+    """A batch with one field changed, as no honest producer would send it."""
+    place = schema.get_field_index(field)
+    column = pa.array([value] * len(batch), schema.field(field).type)
     return pa.RecordBatch.from_arrays(
-        [*batch.columns[:place], column, *batch.columns[place + 1 :]], schema=EVENT_SCHEMA
+        [*batch.columns[:place], column, *batch.columns[place + 1 :]], schema=schema
     )
 
 
-BAD: dict[str, dict[bytes, bytes]] = {
-    "unknown type": {b"arrow": ipc(with_value("event_type", "refund"))},
-    "year 148000": {b"arrow": ipc(with_value("event_time", 2**62))},
-    "no id": {b"arrow": ipc(with_value("event_id", None))},
-    "no customer": {b"arrow": ipc(with_value("customer_id", None))},
-    "no field": {b"json": b"{}"},
-    "no arrow": {b"arrow": b"\x00garbage"},
-    "cut short": {b"arrow": ipc(batch_of([page_view(0)]))[:300]},
-    "other schema": {b"arrow": ipc(None, pa.schema([("event_id", pa.int64())]))},
-}
+NOT_UTF8 = pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff"))
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_one_bad_entry_is_a_dead_letter_and_the_good_ones_get_in(
-    client: redis.Redis[bytes], tmp_path: Path, name: str
+def bad(name: str) -> pa.RecordBatch:
+    one = batch_of([page_view(7)])
+    match name:
+        case "unknown type":
+            return with_value(one, "event_type", "refund")
+        case "year 148000":
+            return with_value(one, "event_time", 2**62)
+        case "no id":
+            return with_value(one, "event_id", None)
+        case "no customer":
+            return with_value(one, "customer_id", None)
+        case "not utf-8":
+            return one.set_column(4, EVENT_SCHEMA.field("page"), NOT_UTF8)
+    return pa.record_batch({"event_id": [1]})
+
+
+@pytest.mark.parametrize(
+    "name", ["unknown type", "year 148000", "no id", "no customer", "not utf-8", "other columns"]
+)
+def test_a_bad_frame_is_a_dead_letter_and_the_good_ones_around_it_get_in(
+    admit: Callable[..., Any], name: str
 ) -> None:
-    client.xadd(stream_name(shard_of("c1")), BAD[name])
-    ValkeyLog(client).append(batch_of([page_view(n) for n in range(5)]))
-    letters, admitted = read_all(client, tmp_path)
-    assert admitted == 5
-    assert len(letters) == 1
+    before, after = batch_of([page_view(0), page_view(1)]), batch_of([page_view(2)])
+    admitted, letters, aside, count = admit(
+        [frame(before, 10), frame(bad(name), 11), frame(after, 12)]
+    )
+    assert ids(admitted) == [["e0", "e1", "e2"]]
+    assert (admitted[0].first_offset, admitted[0].last_offset) == (10, 12)
+    assert admitted[0].events.schema == EVENT_SCHEMA
+    assert (len(letters), aside, count) == (1, 0, 3)
     assert letters[0]["reason"]
+    assert letters[0]["row"] == 11
 
 
-@pytest.mark.parametrize("payload", [ipc(None), ipc(batch_of([]))])
-def test_a_frame_without_rows_is_no_end_of_the_log(
-    client: redis.Redis[bytes], tmp_path: Path, payload: bytes
+def test_what_is_no_frame_is_a_dead_letter_with_its_place(admit: Callable[..., Any]) -> None:
+    admitted, letters, _, _ = admit([Unreadable("customer", 3, 9, "gibberish", "an Arrow stream")])
+    assert admitted == []
+    assert letters[0]["value"] == "gibberish"
+    assert letters[0]["record"] == {"entity": "customer", "partition": 3, "offset": 9}
+
+
+def test_frames_without_rows_are_nothing(admit: Callable[..., Any]) -> None:
+    assert admit([frame(batch_of([]))]) == ([], [], 0, 0)
+
+
+def test_late_events_are_dead_letters_by_their_place(admit: Callable[..., Any]) -> None:
+    hours = [0, 2, 0, 2]
+    events = [page_view(n, at=START + timedelta(hours=h)) for n, h in enumerate(hours)]
+    admitted, letters, _, count = admit([frame(batch_of(events), 103)])
+    assert ids(admitted) == [["e0", "e1", "e3"]]
+    assert [(line["row"], line["field"]) for line in letters] == [(102, "event_time")]
+    assert letters[0]["record"]["event_id"] == "e2"
+    assert "1h older" in letters[0]["reason"]
+    assert count == 3
+
+
+def test_bad_and_late_events_keep_their_places(admit: Callable[..., Any]) -> None:
+    late = batch_of([page_view(n, at=START + timedelta(hours=h)) for n, h in ((1, 2), (2, 0))])
+    _, letters, _, _ = admit([frame(bad("no id"), 11), frame(late, 13)])
+    assert sorted(line["row"] for line in letters) == [11, 13]
+
+
+def test_partitions_are_apart(admit: Callable[..., Any]) -> None:
+    far = batch_of([page_view(0, at=START + timedelta(days=9))])
+    near = batch_of([page_view(1)])
+    admitted, letters, _, _ = admit([frame(far, 5, 0), frame(near, 5, 1)], [frame(near, 6, 0)])
+    assert [(batch.partition, batch.last_offset) for batch in admitted] == [(0, 5), (1, 5)]
+    assert len(letters) == 1
+
+
+def part_frame(events: pa.RecordBatch, program: Program, offset: int) -> Frame:
+    return Frame(program.entity.name, 0, offset, events)
+
+
+def test_parts_of_events_are_let_in_or_counted(
+    admit: Callable[..., Any], programs: dict[str, Program]
 ) -> None:
-    client.xadd(stream_name(shard_of("c1")), {b"arrow": payload})
-    ValkeyLog(client).append(batch_of([page_view(0)]))
-    assert read_all(client, tmp_path) == ([], 1)
-
-
-def test_the_log_adds_reference_amounts(client: redis.Redis[bytes], tmp_path: Path) -> None:
-    bare = batch_of([payment(0)])
-    for name in ("amount_ref_minor", "fee_ref_minor"):
-        place = bare.schema.get_field_index(name)
-        bare = bare.set_column(place, EVENT_SCHEMA.field(name), pa.nulls(1, pa.int64()))
-    ValkeyLog(client).append(bare)
-    entry = ValkeyLogReader(client, stopped=lambda: False).poll()[0]
-    with DeadLetters(tmp_path / "letters.jsonl") as letters:
-        frame = Admission(letters).admit(entry)
-    assert frame is not None
-    assert frame.events.column("amount_ref_minor").to_pylist() == [13_100]
-
-
-def read_all(client: redis.Redis[bytes], tmp_path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The dead letters of everything in the log, and the number of events let in."""
-    path = tmp_path / "letters.jsonl"
-    admitted: list[int] = []
-    with DeadLetters(path) as letters:
-        admission = Admission(letters, admitted=admitted.append)
-        for entry in ValkeyLogReader(client, stopped=lambda: False).poll():
-            admission.admit(entry)
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines], sum(admitted)
+    program = programs["corridor"]
+    parts = project(program, batch_of([payment(0), payment(1)]))
+    late = project(program, batch_of([payment(-120)]))
+    schema = program.frame_schema
+    admitted, letters, aside, count = admit(
+        [
+            part_frame(parts, program, 1),
+            part_frame(with_value(parts, "event_id", None, schema), program, 2),
+            part_frame(with_value(parts, "receive_country", None, schema), program, 3),
+            part_frame(with_value(parts, "event_time", 2**62, schema), program, 4),
+            part_frame(batch_of([payment(2)]), program, 5),  # whole events: other columns
+            part_frame(late, program, 6),
+        ]
+    )
+    assert ids(admitted) == [["e0", "e1"]]
+    assert admitted[0].last_offset == 6
+    assert (letters, aside, count) == ([], 8, 0)

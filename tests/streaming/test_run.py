@@ -1,4 +1,4 @@
-"""From an event file through the dataflow into both stores, read back through plain Feast."""
+"""From an event file, and from the live log, into both stores; restarts in between."""
 
 from __future__ import annotations
 
@@ -6,29 +6,35 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pandas as pd
-import polars as pl
 import pytest
-from feast import FeatureStore
+import redis
 
-from feature_repo.contracts.errors import InputError, StoreUnavailableError
-from feature_repo.contracts.features import STREAM_FEATURES, STREAM_VIEWS
-from feature_repo.contracts.settings import PROJECT, REPO_PATH, Settings
-from feature_repo.stores.feast_store import open_store
+from feature_repo.contracts.errors import DaimaError, InputError, StoreUnavailableError
+from feature_repo.contracts.events import Event, to_epoch_us
+from feature_repo.contracts.features import CORRIDOR, COUNTERPARTY, CUSTOMER, FEATURE_SET
+from feature_repo.contracts.settings import ROOT, Settings
 from feature_repo.stores.redis_connection import connect
-from feature_repo.stores.redis_layout import entity_key_encoder
-from streaming.log.valkey_streams import ValkeyLog, stream_name
-from streaming.run import run_file
-from tests.applied import apply_definitions
-from tests.feature_repo.engine.oracle import features_at
+from streaming.checkpoints import CheckpointError
+from streaming.log.errors import LogGapError
+from streaming.log.valkey_layout import stream_name
+from streaming.log.valkey_streams import ValkeyLog
+from streaming.run import Share, restart, run_file, run_live
+from tests.feature_repo.engine.oracle import features_at, features_of_event
 from tests.streaming.made_events import START, batch_of, page_view, payment, write_events
+from tests.streaming.store_reading import (
+    archived_ids,
+    fence_of,
+    offline_rows,
+    online_features,
+    state_of,
+)
 
-REFS = [f"{view}:{f.name}" for view, features in STREAM_VIEWS.items() for f in features]
-NAMES = [feature.name for feature in STREAM_FEATURES]
+EPOCH = timedelta(seconds=0.2)
 
 
 @pytest.fixture
@@ -37,74 +43,91 @@ def settings(tmp_path: Path, valkey: str) -> Settings:
 
 
 @pytest.fixture
-def store(settings: Settings) -> FeatureStore:
-    """The feature store, with the definitions applied."""
-    settings.home.mkdir(parents=True)
-    apply_definitions(settings)
-    return open_store(settings)
+def client(valkey: str) -> Iterator[redis.Redis[bytes]]:
+    with connect(valkey) as connection:
+        yield connection
+
+
+def mixed(first: int, count: int, start: datetime | None = None) -> list[Event]:
+    """Page views and payments of seven customers, some payments to a counterparty."""
+    events = [
+        (payment if number % 5 == 4 else page_view)(number, f"c{number % 7}")
+        for number in range(first, first + count)
+    ]
+    shift = (start or START) - START
+    return [
+        Event(
+            **{
+                **{name: getattr(event, name) for name in event.__struct_fields__},
+                "event_time": event.event_time + shift,
+                "counterparty_id": f"p{number % 3}" if number % 5 == 4 else None,
+            }
+        )
+        for number, event in enumerate(events, first)
+    ]
+
+
+def append(client: redis.Redis[bytes], events: list[Event]) -> None:
+    ValkeyLog(client, FEATURE_SET).append(batch_of(events))
+
+
+def live(settings: Settings, until: Callable[[], bool], **options: object) -> int:
+    """Run the live stream in this process until something holds; the events let in."""
+    deadline_s = time.monotonic() + 60
+    report = run_live(
+        settings,
+        lambda: until() or time.monotonic() > deadline_s,
+        epoch=EPOCH,
+        **options,  # type: ignore[arg-type]
+    )
+    assert time.monotonic() < deadline_s, "the live stream did not get there"
+    return report.events
+
+
+def until_events(count: int) -> tuple[Callable[[], bool], Callable[[int], None]]:
+    """(has seen so many events, progress to count them)."""
+    seen = [0]
+
+    def progress(events: int) -> None:
+        seen[0] += events
+
+    return (lambda: seen[0] >= count), progress
+
+
+def stream(settings: Settings, count: int, **options: object) -> int:
+    until, progress = until_events(count)
+    return live(settings, until, progress=progress, **options)
 
 
 def test_both_stores_hold_what_the_oracle_says(
-    tmp_path: Path, settings: Settings, store: FeatureStore
+    tmp_path: Path, settings: Settings, client: redis.Redis[bytes]
 ) -> None:
-    events = [
-        (payment if number % 5 == 4 else page_view)(number, f"c{number % 7}")
-        for number in range(140)
-    ]
+    events = mixed(0, 140)
     seen: list[int] = []
-    report = run_file(
-        write_events(events, tmp_path / "in" / "made.parquet"),
-        settings,
-        progress=seen.append,
-        frame_rows=16,
-    )
+    file = write_events(events, tmp_path / "in" / "made.parquet")
+    report = run_file(file, settings, progress=seen.append, frame_rows=16)
     assert report.events == sum(seen) == 140
-    assert report.dead_letters == 0
+    assert (report.dead_letters, report.set_aside, report.duplicates) == (0, 0, 0)
     assert report.rows_online >= 7
-
-    online = store.get_online_features(
-        features=REFS, entity_rows=[{"customer_id": f"c{n}"} for n in range(7)]
-    ).to_dict()
-    for number in range(7):
-        customer = f"c{number}"
-        last = max(e.event_time for e in events if e.customer_id == customer)
-        expected = in_dollars(features_at(events, customer, us(last)))
-        assert {name: online[name][number] for name in NAMES} == pytest.approx(expected)
-
-    asked = pd.DataFrame(
-        {
-            "customer_id": [event.customer_id for event in events],
-            "event_timestamp": [event.event_time for event in events],
-        }
-    )
-    history = pl.from_arrow(store.get_historical_features(asked, REFS).to_arrow())
-    assert isinstance(history, pl.DataFrame)
-    assert history.height == len(events)
-    for event, row in zip(events, history.to_dicts(), strict=True):
-        expected = in_dollars(features_at(events, event.customer_id, us(event.event_time)))
-        assert {name: row[name] for name in NAMES} == pytest.approx(expected)
-
-
-def us(instant: datetime) -> int:
-    return (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-
-
-def in_dollars(row: dict[str, object]) -> dict[str, object]:
-    """The oracle adds up pounds; every payment of these tests is 100.00 + 2.99 of them."""
-    rate = 1.31
-    for name, value in row.items():
-        if "_amount_ref_minor_" in name and isinstance(value, int):
-            row[name] = value // 10_000 * round(10_000 * rate)
-        elif "_fee_ref_minor_" in name and isinstance(value, int):
-            row[name] = value // 299 * round(299 * rate)
-    total = row["session_total_to_pay_ref_minor"]
-    if isinstance(total, int):
-        row["session_total_to_pay_ref_minor"] = round(10_000 * rate) + round(299 * rate)
-        if row["session_duration_s"]:
-            seconds = row["session_duration_s"]
-            assert isinstance(seconds, float)
-            row["session_pay_rate"] = row["session_total_to_pay_ref_minor"] / seconds  # type: ignore[operator]
-    return row
+    records = batch_of(events).to_pylist()
+    later_us = to_epoch_us(START + timedelta(hours=3))
+    for entity, keys in ((CUSTOMER, "c0 c6"), (COUNTERPARTY, "p0 p2"), (CORRIDOR, "GB-NG")):
+        views = FEATURE_SET.views_of(entity)
+        for key in keys.split():
+            found = online_features(client, FEATURE_SET, entity, key, later_us)
+            if entity.hop is None:
+                expected = features_at(views, records, key, later_us)
+                assert found == pytest.approx(expected)
+            assert any(found.values())
+    rows = {row["event_id"]: row for row in offline_rows(settings, CUSTOMER).to_dicts()}
+    assert len(rows) == 140
+    views = FEATURE_SET.views_of(CUSTOMER)
+    for place in range(0, 140, 9):
+        row = rows[f"e{place}"]
+        expected = features_of_event(views, records, place)
+        assert {name: row[name] for name in expected} == pytest.approx(expected)
+    assert len(offline_rows(settings, COUNTERPARTY)) == 28
+    assert archived_ids(settings) == sorted(event.event_id for event in events)
 
 
 def test_a_file_that_is_no_event_file_is_refused_before_anything_is_written(
@@ -120,53 +143,124 @@ def test_an_absent_store_is_named_before_anything_is_written(tmp_path: Path) -> 
     events = write_events([page_view(0)], tmp_path / "e.parquet")
     with pytest.raises(StoreUnavailableError, match="make up"):
         run_file(events, settings)
+    with pytest.raises(StoreUnavailableError, match="make up"):
+        run_live(settings, lambda: True)
     assert not settings.home.exists()
 
 
-def run_live_process(settings: Settings, until: Callable[[], bool], stop: int) -> tuple[int, str]:
-    """`python -m streaming` until something holds, then a signal: exit code and output."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "streaming"],
-        env={"PATH": "", **settings.environment()},
-        cwd=REPO_PATH.parent,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            deadline = time.monotonic() + 60
-            while not until():
-                assert time.monotonic() < deadline, "the live process did nothing"
-                assert process.poll() is None, "the live process ended"
-                time.sleep(0.1)
-            process.send_signal(stop)
-            output, _ = process.communicate(timeout=30)
-        finally:
-            process.kill()
-    return process.returncode, output
-
-
-def test_the_live_process_survives_bad_entries_drains_on_sigterm_and_starts_anew(
-    settings: Settings, valkey: str
+def test_a_file_run_again_changes_nothing(
+    tmp_path: Path, settings: Settings, client: redis.Redis[bytes]
 ) -> None:
-    now = datetime.now(UTC)
-    events = [page_view(n, f"c{n % 5}", now - timedelta(seconds=60 - n)) for n in range(60)]
-    with connect(valkey) as client:
-        client.xadd(stream_name(0), {b"arrow": b"garbage"})
-        ValkeyLog(client).append(batch_of(events))
-        key_of = entity_key_encoder("customer_id", PROJECT)
+    file = write_events(mixed(0, 60), tmp_path / "e.parquet")
+    run_file(file, settings, frame_rows=20)
+    before = state_of(client, CUSTOMER, "c1"), fence_of(client, CUSTOMER, "c1")
+    again = run_file(file, settings, frame_rows=7)
+    assert (again.rows_online, again.events) == (0, 60)
+    assert (state_of(client, CUSTOMER, "c1"), fence_of(client, CUSTOMER, "c1")) == before
+    assert len(archived_ids(settings)) == 60
 
-        def all_online() -> bool:
-            return bool(client.exists(*(key_of(f"c{n}") for n in range(5))) == 5)
 
-        for stop, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 0)):
-            client.delete(*(key_of(f"c{n}") for n in range(5)))
-            returned, output = run_live_process(settings, all_online, stop)
-            assert returned == code
-    assert "streamed 60 events, 1 dead letters" in output
-    stored = pl.read_parquet(settings.stream_table, hive_partitioning=True)
-    assert sorted(stored["event_id"].to_list()) == sorted(event.event_id for event in events)
-    letters = [path.read_text() for path in settings.dead_letters.glob("live-*")]
-    assert "garbage" in letters[-1]
+def test_the_live_stream_goes_on_from_a_file_and_from_itself(
+    tmp_path: Path, settings: Settings, client: redis.Redis[bytes]
+) -> None:
+    """File, live, live again, the file again: the states are those of all events in a row."""
+    events = mixed(0, 120)
+    file = write_events(events[:60], tmp_path / "e.parquet")
+    run_file(file, settings)
+    append(client, events[60:90])
+    assert stream(settings, 30) == 30
+    append(client, events[90:])
+    assert stream(settings, 30) == 30
+    state = state_of(client, CUSTOMER, "c1")
+    run_file(file, settings)
+    assert state_of(client, CUSTOMER, "c1") == state
+    assert live(settings, _after(1.0)) == 0
+    records = batch_of(events).to_pylist()
+    later_us = to_epoch_us(START + timedelta(hours=3))
+    for entity, key in ((CUSTOMER, "c1"), (COUNTERPARTY, "p1")):
+        expected = features_at(FEATURE_SET.views_of(entity), records, key, later_us)
+        found = online_features(client, FEATURE_SET, entity, key, later_us)
+        assert found == pytest.approx(expected)
+    assert archived_ids(settings) == sorted(event.event_id for event in events)
+
+
+def _after(seconds: float) -> Callable[[], bool]:
+    end_s = time.monotonic() + seconds
+    return lambda: time.monotonic() > end_s
+
+
+def test_two_processes_share_a_log(settings: Settings, client: redis.Redis[bytes]) -> None:
+    append(client, mixed(0, 70))
+    seen = sum(live(settings, _after(1.5), share=Share(worker, 2)) for worker in range(2))
+    assert seen == 70
+    assert all(state_of(client, CUSTOMER, f"c{n}") for n in range(7))
+    fences = {fence_of(client, CUSTOMER, f"c{n}") for n in range(7)}
+    assert {fence.generation for fence in fences if fence} == {1}
+
+
+def test_a_restart_replays_the_log_under_a_new_generation(
+    settings: Settings, client: redis.Redis[bytes]
+) -> None:
+    append(client, mixed(0, 40))
+    stream(settings, 40)
+    before = state_of(client, CUSTOMER, "c1")
+    other = replace(FEATURE_SET, lateness=timedelta(hours=2))
+    with pytest.raises(CheckpointError, match="daima stream --restart"):
+        run_live(settings, lambda: True, feature_set=other)
+    restart(settings, other)
+    assert stream(settings, 40, feature_set=other) == 40
+    fence = fence_of(client, CUSTOMER, "c1")
+    assert fence is not None
+    assert fence.generation == 2
+    assert state_of(client, CUSTOMER, "c1") != before
+
+
+def test_a_store_that_lost_its_values_is_not_taken_for_a_full_one(
+    settings: Settings, client: redis.Redis[bytes]
+) -> None:
+    append(client, mixed(0, 10))
+    stream(settings, 10)
+    client.flushall()
+    with pytest.raises(CheckpointError, match="daima rebuild"):
+        run_live(settings, lambda: True)
+
+
+def test_entries_that_are_gone_from_the_log_stop_the_stream(
+    settings: Settings, client: redis.Redis[bytes]
+) -> None:
+    append(client, mixed(0, 40))
+    stream(settings, 40)
+    append(client, mixed(40, 40))
+    append(client, mixed(80, 40))
+    for shard in range(8):
+        client.xtrim(stream_name("customer", shard), maxlen=1, approximate=False)
+    with pytest.raises(LogGapError, match="gone"):
+        live(settings, lambda: False)
+
+
+def test_what_two_checkpoints_have_is_trimmed_after_the_retention(
+    settings: Settings, client: redis.Redis[bytes]
+) -> None:
+    for first in range(0, 40, 10):
+        append(client, mixed(first, 10))
+    stream(replace(settings, log_retention=timedelta(0)), 40)
+    assert all(client.xlen(stream_name("customer", shard)) <= 1 for shard in range(8))
+    append(client, mixed(40, 10))
+    assert stream(settings, 10) == 10
+
+
+def test_a_generation_that_has_ended_stops_the_stream(
+    settings: Settings, client: redis.Redis[bytes]
+) -> None:
+    append(client, mixed(0, 10))
+
+    def newer() -> bool:
+        if state_of(client, CUSTOMER, "c1") is not None:
+            client.hincrby("daima:generation", "number", 1)
+        return False
+
+    with pytest.raises(DaimaError, match="goes on in the new one"):
+        live(settings, newer)
 
 
 def test_a_mended_replay_leaves_no_rows_of_the_one_before(
@@ -178,12 +272,61 @@ def test_a_mended_replay_leaves_no_rows_of_the_one_before(
         run_file(write_events(events, path), settings)
     other = tmp_path / "other" / "made.parquet"
     run_file(write_events([page_view(500, "c2")], other), settings)
-    stored = pl.read_parquet(settings.stream_table, hive_partitioning=True)
+    stored = offline_rows(settings, CUSTOMER)
     assert stored.height == 91
-    assert stored.filter(pl.col("event_timestamp") >= START + timedelta(days=1)).is_empty()
+    assert stored.filter(stored["event_timestamp"] >= START + timedelta(days=1)).is_empty()
 
 
 def test_duplicates_are_counted(tmp_path: Path, settings: Settings) -> None:
     events = [page_view(n % 4) for n in range(6)]
     report = run_file(write_events(events, tmp_path / "twice.parquet"), settings)
     assert (report.events, report.duplicates) == (6, 2)
+
+
+def run_live_process(settings: Settings, until: Callable[[], bool], stop: int) -> tuple[int, str]:
+    """`python -m streaming` until something holds, then a signal: exit code and output."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "streaming", "--epoch-s", "0.2"],
+        env={"PATH": "", **settings.environment()},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while not until():
+                assert time.monotonic() < deadline, "the live process did nothing"
+                assert process.poll() is None, "the live process ended"
+                time.sleep(0.05)
+            process.send_signal(stop)
+            output, _ = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    return process.returncode, output
+
+
+def test_the_live_process_survives_bad_entries_and_a_kill_and_drains_on_sigterm(
+    settings: Settings, client: redis.Redis[bytes]
+) -> None:
+    now = datetime.now(UTC)
+    events = [page_view(n, f"c{n % 5}", now - timedelta(seconds=60 - n)) for n in range(60)]
+    client.xadd(stream_name("customer", 0), {b"arrow": b"garbage"})
+    append(client, events[:40])
+
+    def all_online() -> bool:
+        return all(state_of(client, CUSTOMER, f"c{n}") for n in range(5))
+
+    def letters() -> str:
+        return "".join(path.read_text() for path in settings.dead_letters.glob("live-*"))
+
+    code, _ = run_live_process(settings, lambda: all_online() and bool(letters()), signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    append(client, events[40:])
+    before = state_of(client, CUSTOMER, "c1")
+    code, output = run_live_process(
+        settings, lambda: state_of(client, CUSTOMER, "c1") != before, signal.SIGTERM
+    )
+    assert code == 0
+    assert "dead letters" in output
+    assert archived_ids(settings) == sorted(event.event_id for event in events)
+    assert "garbage" in letters()

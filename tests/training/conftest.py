@@ -8,10 +8,10 @@ import pytest
 from feature_repo.contracts.settings import Settings
 from tests.applied import apply_definitions
 from tests.training.sessions import (
-    session_rows,
+    session_events,
     settings_at,
+    write_archive,
     write_batch_tables,
-    write_stream_rows,
 )
 
 
@@ -19,7 +19,7 @@ from tests.training.sessions import (
 def remittance(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Sessions with corridors, and all batch tables."""
     settings = settings_at(tmp_path_factory.mktemp("remittance"))
-    write_stream_rows(settings, session_rows(12_000, 1_500))
+    write_archive(settings, session_events(12_000, 1_500))
     write_batch_tables(settings, 1_500)
     apply_definitions(settings)
     return settings
@@ -29,7 +29,7 @@ def remittance(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 def clicks(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Sessions of a click log: no corridor and no batch table."""
     settings = settings_at(tmp_path_factory.mktemp("clicks"))
-    write_stream_rows(settings, session_rows(4_000, 800, corridors=False, seed=3))
+    write_archive(settings, session_events(4_000, 800, corridors=False, seed=3))
     apply_definitions(settings)
     return settings
 

@@ -1,7 +1,7 @@
-"""Synthetic offline rows: sessions whose length depends on channel, hour, corridor and customer.
+"""Synthetic events: sessions whose length depends on channel, hour, corridor and customer.
 
-What the dataflow would have written, made directly and vectorised, so that the training tests need
-neither a simulator nor a stream.
+The archive as the dataflow would have written it, made directly and vectorised, so that the
+training tests need neither a simulator nor a stream.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from feature_repo.contracts.features import STREAM_FEATURES, Dtype
+from feature_repo.contracts.events import EVENT_SCHEMA, EventType
 from feature_repo.contracts.settings import Settings
 
 START = datetime(2025, 3, 3, tzinfo=UTC)
 CORRIDORS = ("GB-NG", "GB-IN", "US-MX", "US-PH", "DE-TR", "FR-MA")
 CHANNELS = ("app", "web")
-_TYPES = {Dtype.INT64: pl.Int64, Dtype.FLOAT64: pl.Float64, Dtype.STRING: pl.String}
 _US = 1_000_000
 
 
@@ -33,7 +32,7 @@ def settings_at(home: Path, *, redis: str = "127.0.0.1:1") -> Settings:
     )
 
 
-def session_rows(
+def session_events(
     sessions: int,
     customers: int,
     *,
@@ -42,7 +41,7 @@ def session_rows(
     corridors: bool = True,
     bounces: float = 0.15,
 ) -> pl.DataFrame:
-    """One row an event, as of that event, with every stream feature; sorted by time.
+    """Events of the event schema, sorted by time.
 
     `corridors=False` gives a click log: no corridor, no money. A share of `bounces` ends with its
     first event.
@@ -72,49 +71,42 @@ def session_rows(
     share = place / np.maximum(events[row] - 1, 1)
     duration_s = np.round(length_s[row] * share, 6)
     event_us = start_us[row] + np.round(duration_s * _US).astype(np.int64)
+    kinds = [EventType.PAGE_VIEW, EventType.QUOTE, EventType.ADD_RECIPIENT]
+    pages = rng.integers(0, 5, len(row))
+    send, receive = (
+        [name.split("-")[side] if corridors else None for name in CORRIDORS] for side in (0, 1)
+    )
     frame = pl.DataFrame(
         {
-            "event_id": np.arange(len(row)),
-            "customer_id": customer[row],
-            "event_timestamp": event_us,
-            "session_start_us": start_us[row],
-            "session_start_hour": (start_us[row] // (3_600 * _US)) % 24,
-            "session_start_weekday": (start_us[row] // (86_400 * _US) + 3) % 7,
-            "session_duration_s": duration_s,
-            "session_event_count": place + 1,
-            "session_channel": channel[row],
-            "session_corridor": corridor[row],
+            "event_id": [f"e{number}" for number in range(len(row))],
+            "event_time": pl.Series(event_us).cast(pl.Datetime("us", "UTC")),
+            "customer_id": np.array([f"c{number}" for number in range(customers)])[customer[row]],
+            "event_type": np.array(kinds)[rng.choice(3, len(row), p=(0.8, 0.15, 0.05))],
+            "page": np.array([f"page_{number}" for number in range(5)])[pages],
+            "send_country": np.array(send)[corridor[row]],
+            "receive_country": np.array(receive)[corridor[row]],
+            "channel": np.array(CHANNELS)[channel[row]],
         }
-    ).with_columns(
-        pl.format("e{}", "event_id").alias("event_id"),
-        pl.format("c{}", "customer_id").alias("customer_id"),
-        pl.col("event_timestamp").cast(pl.Datetime("us", "UTC")),
-        pl.col("session_channel").replace_strict(range(2), list(CHANNELS), return_dtype=pl.String),
-        pl.col("session_corridor").replace_strict(
-            range(len(CORRIDORS)), list(CORRIDORS), return_dtype=pl.String
-        ),
     )
-    for feature in STREAM_FEATURES:
-        dtype = _TYPES[feature.dtype]
-        if feature.name not in frame.columns:
-            values = (
-                pl.lit(None, dtype)
-                if feature.dtype is Dtype.STRING
-                else pl.lit(rng.integers(0, 50, len(row))).cast(dtype)
-            )
-            frame = frame.with_columns(values.alias(feature.name))
-    if not corridors:
-        frame = frame.with_columns(pl.lit(None, pl.String).alias("session_corridor"))
-    names = ["event_id", "customer_id", "event_timestamp", *(f.name for f in STREAM_FEATURES)]
-    return frame.select(names).sort("event_timestamp", "event_id")
+    return as_events(frame).sort("event_time", "event_id")
 
 
-def write_stream_rows(settings: Settings, rows: pl.DataFrame) -> None:
-    """Write rows as the dataflow does: one folder a date."""
-    for (date,), part in rows.group_by(pl.col("event_timestamp").dt.date(), maintain_order=True):
-        folder = settings.stream_table / f"event_date={date}"
+def as_events(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with all columns of the event schema; those that it lacks are null."""
+    schema = pl.DataFrame(pl.from_arrow(EVENT_SCHEMA.empty_table())).schema
+    return frame.select(
+        (pl.col(name) if name in frame.columns else pl.lit(None)).cast(dtype).alias(name)
+        for name, dtype in schema.items()
+    )
+
+
+def write_archive(settings: Settings, events: pl.DataFrame) -> None:
+    """Write events as the dataflow archives them: one folder a date."""
+    by_date = events.group_by(pl.col("event_time").dt.date(), maintain_order=True)
+    for first, ((date,), part) in enumerate(by_date):
+        folder = settings.events_table / f"event_date={date}"
         folder.mkdir(parents=True, exist_ok=True)
-        part.write_parquet(folder / "00000000-0000-000000000000.parquet")
+        part.write_parquet(folder / f"0000000001-00-{first:020d}.parquet")
 
 
 def write_batch_tables(settings: Settings, customers: int, *, days: int = 10) -> None:

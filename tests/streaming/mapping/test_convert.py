@@ -102,6 +102,18 @@ def test_decimals_that_the_currency_lacks_are_a_fault_not_rounded(value: str) ->
         assert result.faults[0].expected == "no more decimals than the currency has"
 
 
+def test_doubles_that_arithmetic_left_beside_a_decimal_are_that_decimal() -> None:
+    noisy = [17.13 * 5, 17.54 * 5, 10.46 * 5, 65.21 * 5]
+    assert [repr(value) for value in noisy[:2]] == ["85.64999999999999", "87.69999999999999"]
+    currency = pl.Series(["USD"] * 4)
+    result = to_minor(pl.Series(noisy), "major", currency)
+    assert (result.values.to_list(), result.faults) == ([8565, 8770, 5230, 32605], ())
+    assert faulty(to_minor(pl.Series(list(map(repr, noisy))), "major", currency)) == [0, 1, 2, 3]
+    # Where a double's own steps are worth something, only the nearest one will do.
+    large = pl.Series([1e12 + 0.01, 1e12 + 0.0101, 1e12, 1e12])
+    assert faulty(to_minor(large, "major", currency)) == [1]
+
+
 def test_single_precision_counts_as_the_decimal_it_is_nearest_to() -> None:
     column = pl.Series([12.34, 0.1], dtype=pl.Float32)
     result = to_minor(column, "major", pl.Series(["GBP", "GBP"]))

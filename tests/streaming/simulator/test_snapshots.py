@@ -5,7 +5,7 @@ from datetime import date, datetime, timedelta
 import polars as pl
 import pytest
 
-from feature_repo.contracts.features import Dtype
+from feature_repo.contracts.definition import Dtype
 from streaming.simulator import Simulation
 from tests.streaming.simulator.conftest import CUSTOMERS, START
 

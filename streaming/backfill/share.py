@@ -1,0 +1,140 @@
+"""One process's share of a backfill: folds events from the first on, writes what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from feature_repo.contracts.feature_set import FeatureSet
+from feature_repo.stores.event_history import plain
+from streaming.backfill.feature_rows import FeatureRows
+from streaming.backfill.parts import Job, Parts
+from streaming.backfill.source import Source
+from streaming.lateness import LatenessGate
+from streaming.mapping.dead_letters import DeadLetter, DeadLetters
+
+Progress = Callable[[int], None]
+
+
+class BackfillReport(msgspec.Struct):
+    """What a backfill did.
+
+    Attributes:
+        events: events read, those of parts that were there already included.
+        rows: rows written.
+        late: events that came too late and have no row.
+        parts, parts_kept: parts written, and parts that were there already.
+        seconds: wall-clock time.
+    """
+
+    events: int = 0
+    rows: int = 0
+    late: int = 0
+    parts: int = 0
+    parts_kept: int = 0
+    seconds: float = 0.0
+
+    @property
+    def events_per_s(self) -> float:
+        """Events a second over the whole run."""
+        return self.events / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True)
+class Share:
+    """The parts that one process writes.
+
+    Attributes:
+        out: the job's folder.
+        which: of the job's processes, from 0.
+        letters: file of the events that came too late; None drops them.
+    """
+
+    source: Source
+    feature_set: FeatureSet
+    out: Path
+    job: Job
+    which: int = 0
+    letters: Path | None = None
+
+    def write(self, progress: Progress) -> BackfillReport:
+        """Write the parts that are not there; `progress` gets the number of events just read."""
+        parts = Parts(self.out, self.job, self.which)
+        missing = parts.missing(self.source.events)
+        report = BackfillReport(parts_kept=parts.expected(self.source.events) - len(missing))
+        if not missing:
+            report.events = self.source.events
+            progress(report.events)
+            return report
+        letters = DeadLetters(self.letters) if self.letters is not None else None
+        with letters or nullcontext():
+            self._fold(parts, missing, _LateLetters(self.feature_set, letters, report), progress)
+        return report
+
+    def _fold(
+        self, parts: Parts, missing: list[int], late: _LateLetters, progress: Progress
+    ) -> None:
+        size, report = self.job.part_events, late.report
+        rows = FeatureRows(self.feature_set, (self.which, self.job.processes))
+        batches = _Cut(self.source.batches(rows.columns, self.feature_set, late), size)
+        for first in range(0, missing[-1] + 1, size):
+            writing = parts.write(first, rows.schema) if first in missing else nullcontext()
+            with writing as writer:
+                for events in batches.part():
+                    if writer is None:
+                        rows.skip(events)
+                    else:
+                        computed = rows.fold(events)
+                        report.rows += len(computed)
+                        if len(computed):
+                            writer.write_batch(computed, row_group_size=len(computed))
+                    report.events += len(events)
+                    progress(len(events))
+            report.parts += writer is not None
+
+
+class _Cut:
+    """Batches cut where parts begin."""
+
+    def __init__(self, batches: Iterator[pa.RecordBatch], part_events: int) -> None:
+        self._batches = batches
+        self._part_events = part_events
+        self._rest: pa.RecordBatch | None = None
+
+    def part(self) -> Iterator[pa.RecordBatch]:
+        """The batches of the next part; none after the end."""
+        room = self._part_events
+        while room:
+            batch = self._rest if self._rest is not None else next(self._batches, None)
+            if batch is None:
+                return
+            yield batch.slice(0, room)
+            self._rest = batch.slice(room) if len(batch) > room else None
+            room -= min(room, len(batch))
+
+
+class _LateLetters:
+    """Counts late events and makes dead letters of them."""
+
+    def __init__(
+        self, feature_set: FeatureSet, letters: DeadLetters | None, report: BackfillReport
+    ) -> None:
+        self.report = report
+        self._reason = LatenessGate(feature_set.lateness).late_reason
+        self._letters = letters
+
+    def __call__(self, events: pa.RecordBatch, rows: npt.NDArray[np.int64]) -> None:
+        self.report.late += len(events)
+        if self._letters is None:
+            return
+        self._letters.extend(
+            DeadLetter(row + 1, "event_time", record["event_time"], self._reason, record)
+            for row, record in zip(rows.tolist(), plain(events).to_pylist(), strict=True)
+        )

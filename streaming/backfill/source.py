@@ -1,0 +1,107 @@
+"""What a backfill reads: an event file, a folder of them, or any file by way of a mapping."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from feature_repo.contracts.feature_set import FeatureSet
+from feature_repo.contracts.money import ExchangeRates
+from feature_repo.stores.event_history import EventFile, event_files, read_in_log_order
+from streaming.backfill.log_order import OnLate, in_log_order
+from streaming.mapping.dead_letters import DeadLetters
+from streaming.mapping.ingest import ingest
+from streaming.mapping.spec import Mapping
+
+# Events folded at a time: few enough to stay in the processor's caches, many enough to write.
+BATCH_ROWS = 131_072
+
+
+@dataclass(frozen=True)
+class Source:
+    """Events to fold, in the order of the log.
+
+    Attributes:
+        path: an event file, or a folder of them.
+        fingerprint: says which events they are (path, size, time of change); the same source
+            gives the same events in the same order.
+        events: how many there are.
+    """
+
+    path: Path
+    fingerprint: str
+    events: int
+
+    def batches(
+        self, columns: Iterable[str], feature_set: FeatureSet, on_late: OnLate
+    ) -> Iterator[pa.RecordBatch]:
+        """The events by log time.
+
+        A file is one partition of a log, and events that come too late in it go to `on_late`. What
+        is in a folder has been let in by the stream that wrote it.
+        """
+        if self.path.is_dir():
+            yield from read_in_log_order(self.path, columns)
+            return
+        file = EventFile(self.path, columns)
+        try:
+            yield from in_log_order(file.batches(BATCH_ROWS), feature_set.lateness, on_late)
+        finally:
+            file.close()
+
+
+def event_source(path: Path) -> Source:
+    """An event file, or a folder of them (such as the archive).
+
+    Raises:
+        InputError: there is none, or one is no event file.
+    """
+    files = event_files(path)
+    events = 0
+    for each in files:
+        opened = EventFile(each, ("event_id",))
+        events += opened.rows
+        opened.close()
+    return Source(path, _fingerprint(path, files), events)
+
+
+def mapped_source(
+    path: Path,
+    mapping_file: Path,
+    rates_file: Path,
+    *,
+    work: Path,
+    dead_letters: DeadLetters,
+    progress: Callable[[str, float], None],
+) -> Source:
+    """Any source of events: mapped once to a sorted event file in `work`, and kept there.
+
+    Raises:
+        MappingError: the mapping file is wrong, or does not fit the source.
+        InputError: the source or the exchange rates cannot be read.
+    """
+    mapping = Mapping.load(mapping_file)
+    if not path.is_file():
+        event_files(path)  # says what is expected
+    texts = (mapping_file.read_bytes(), rates_file.read_bytes())
+    key = _fingerprint(path, [path], *texts)
+    out = work / f"{key}.parquet"
+    if not out.is_file():
+        with dead_letters:
+            ingest(path, mapping, out, ExchangeRates(rates_file), dead_letters, progress=progress)
+    return Source(out, key, event_source(out).events)
+
+
+def _fingerprint(root: Path, files: Iterable[Path], *texts: bytes) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        found = path.stat()
+        name = path.relative_to(root) if root.is_dir() else path.resolve()
+        digest.update(f"{name}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
+    for text in texts:
+        digest.update(text)
+    return digest.hexdigest()[:16]

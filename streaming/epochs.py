@@ -1,0 +1,201 @@
+"""Commits epochs, in a thread of its own: offline rows, then events, then the manifest.
+
+The thread takes updates, snapshots and barriers in the order of the flow. At a barrier everything
+before it, and nothing after it, has been given to the writers; it is committed in this order:
+
+1. the online store has acknowledged every state of the epoch (asked for at the barrier), and
+   nobody has started a new generation of it;
+2. the offline files are on disk (files never span a checkpoint, as the next rows come later);
+3. each partition's events of the epoch are on disk, or a base that holds them;
+4. each partition's manifest takes the place of the one before.
+
+A crash before 4 replays the epoch: fences and file names make that change nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+
+from streaming.checkpoints import PartitionCheckpoint
+from streaming.lineage import LogRun
+from streaming.log.frames import Partition
+from streaming.updates import Barrier, Position, Snapshot, Update
+
+# Rows of updates that may wait; a snapshot counts as this many, so that only one is in memory.
+WAITING_ROWS = 400_000
+
+
+class RowWriter(Protocol):
+    """What takes offline rows (`streaming.sinks.offline.OfflineWriter`)."""
+
+    def write(self, partition: int, first_offset: int, rows: pa.RecordBatch) -> None:
+        """Take in rows."""
+
+    def flush(self) -> None:
+        """Return when they are on disk."""
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A barrier on its way to the thread, and what waits until the states before it are stored."""
+
+    barrier: Barrier
+    online: Callable[[], None]
+
+
+Item = Update | Snapshot | Commit
+
+
+class Epochs:
+    """The thread and what it writes to.
+
+    Args:
+        features: writers of offline rows, by entity.
+        archive: writer of whole events, and the entity whose stream they are.
+        checkpoints: of the partitions owned; empty if nothing is to be continued.
+        run: the log that is read, and the generation of the values written.
+        check: raises if the generation is no longer in force.
+        keep_events: whether events are written between bases; without it (a replay, that can be
+            run again) a partition's checkpoint is its last base.
+        failed: told at once what made a commit fail: while nothing comes in, nobody asks.
+        committed: called after each commit with the positions committed, in this thread.
+
+    Raises (from `put` and `close`): whatever made a commit fail.
+    """
+
+    def __init__(
+        self,
+        features: Mapping[str, RowWriter],
+        archive: tuple[str, RowWriter],
+        checkpoints: Mapping[Partition, PartitionCheckpoint],
+        run: LogRun,
+        *,
+        check: Callable[[], None] = lambda: None,
+        keep_events: bool = True,
+        failed: Callable[[Exception], None] = lambda error: None,
+        committed: Callable[[Mapping[Partition, Position]], None] = lambda positions: None,
+    ) -> None:
+        self._features = features
+        self._whole, self._archive = archive
+        self._checkpoints = checkpoints
+        self._run = run
+        self._check = check
+        self._keep_events = keep_events
+        self._failed = failed
+        self._committed = committed
+        self._events: dict[Partition, list[pa.RecordBatch]] = {}
+        self._waiting: deque[tuple[Item, int]] = deque()
+        self._rows = 0
+        self._committing = self._closed = False
+        self._changed = threading.Condition()
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._work, name="epochs", daemon=True)
+        self._thread.start()
+
+    @property
+    def committing(self) -> bool:
+        """Whether a barrier waits or is being committed."""
+        return self._committing
+
+    def put(self, item: Item) -> None:
+        """Hand an item over; waits while the thread is more than `WAITING_ROWS` behind."""
+        rows = _weight(item)
+        with self._changed:
+            self._changed.wait_for(lambda: self._rows < WAITING_ROWS or self._error)
+            self._raise_error()
+            self._committing = self._committing or isinstance(item, Commit)
+            self._waiting.append((item, rows))
+            self._rows += rows
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Return when everything handed over is done."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join()
+        self._raise_error()
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        try:
+            while (waiting := self._next()) is not None:
+                item, rows = waiting
+                self._do(item)
+                with self._changed:
+                    self._rows -= rows
+                    self._committing = self._committing and not isinstance(item, Commit)
+                    self._changed.notify_all()
+        except Exception as error:  # also raised by the next `put`: this thread has no caller
+            self._failed(error)
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
+
+    def _next(self) -> tuple[Item, int] | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            return self._waiting.popleft() if self._waiting else None
+
+    def _do(self, item: Item) -> None:
+        match item:
+            case Update():
+                self._write_rows(item)
+            case Snapshot():
+                self._write_base(item)
+            case Commit():
+                self._commit(item)
+
+    def _write_rows(self, update: Update) -> None:
+        admitted = update.admitted
+        self._features[admitted.entity].write(
+            admitted.partition, admitted.first_offset, update.rows
+        )
+        if admitted.entity == self._whole:
+            self._archive.write(admitted.partition, admitted.first_offset, admitted.events)
+        if self._keep_events and self._checkpoints:
+            owned = (admitted.entity, admitted.partition)
+            self._events.setdefault(owned, []).append(admitted.events)
+
+    def _write_base(self, snapshot: Snapshot) -> None:
+        self._write_events(snapshot.owned)  # for the case that the base goes bad
+        checkpoint = self._checkpoints[snapshot.owned]
+        checkpoint.add_base(snapshot.state, alone=not self._keep_events)
+
+    def _write_events(self, owned: Partition) -> None:
+        batches = self._events.pop(owned, [])
+        if batches:
+            self._checkpoints[owned].add_delta(batches)
+
+    def _commit(self, commit: Commit) -> None:
+        commit.online()
+        self._check()
+        for writer in (*self._features.values(), self._archive):
+            writer.flush()
+        for owned, position in commit.barrier.positions.items():
+            checkpoint = self._checkpoints.get(owned)
+            if checkpoint is None:
+                continue
+            self._write_events(owned)
+            checkpoint.commit(
+                self._run.log, self._run.generation, position.offset, position.watermark_us
+            )
+        self._committed(commit.barrier.positions)
+
+
+def _weight(item: Item) -> int:
+    match item:
+        case Update():
+            return len(item.admitted.events)
+        case Snapshot():
+            return WAITING_ROWS
+    return 0
