@@ -123,7 +123,12 @@ class Features:
         if self._rebase:
             self._rebase.folded(owned, len(admitted.events))
         return Update(
-            admitted, folded.rows, folded.keys, folded.states, folded.times_us, folded.duplicates
+            admitted,
+            folded.feature_rows,
+            folded.keys,
+            folded.states,
+            folded.times_us,
+            folded.duplicates,
         )
 
     def _end_epoch(self, barrier: Barrier) -> Iterable[Snapshot | Barrier]:

@@ -22,6 +22,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from feature_repo.engine.rows import FeatureRows, join_rows
 from streaming.checkpoints import PartitionCheckpoint
 from streaming.lineage import LogRun
 from streaming.log.frames import Partition
@@ -29,6 +30,8 @@ from streaming.updates import Barrier, Position, Snapshot, Update
 
 # Rows of updates that may wait; a snapshot counts as this many, so that only one is in memory.
 WAITING_ROWS = 400_000
+# Rows of a partition that become Arrow columns together: few rows take as long as these.
+ROWS_TOGETHER = 4_096
 
 
 class RowWriter(Protocol):
@@ -90,6 +93,7 @@ class Epochs:
         self._failed = failed
         self._committed = committed
         self._events: dict[Partition, list[pa.RecordBatch]] = {}
+        self._rows_of: dict[Partition, tuple[int, list[FeatureRows]]] = {}
         self._waiting: deque[tuple[Item, int]] = deque()
         self._rows = 0
         self._committing = self._closed = False
@@ -157,14 +161,22 @@ class Epochs:
 
     def _write_rows(self, update: Update) -> None:
         admitted = update.admitted
-        self._features[admitted.entity].write(
-            admitted.partition, admitted.first_offset, update.rows
-        )
+        whose = (admitted.entity, admitted.partition)
+        if len(update.rows):
+            self._rows_of.setdefault(whose, (admitted.first_offset, []))[1].append(update.rows)
+            if sum(map(len, self._rows_of[whose][1])) >= ROWS_TOGETHER:
+                self._hand_over(whose)
         if admitted.entity == self._whole:
             self._archive.write(admitted.partition, admitted.first_offset, admitted.events)
         if self._keep_events and self._checkpoints:
             owned = (admitted.entity, admitted.partition)
             self._events.setdefault(owned, []).append(admitted.events)
+
+    def _hand_over(self, whose: Partition) -> None:
+        """Give a partition's rows to its writer, those of many small updates as one."""
+        first_offset, parts = self._rows_of.pop(whose)
+        entity, partition = whose
+        self._features[entity].write(partition, first_offset, join_rows(parts).to_batch())
 
     def _write_base(self, snapshot: Snapshot) -> None:
         self._write_events(snapshot.owned)  # for the case that the base goes bad
@@ -179,6 +191,8 @@ class Epochs:
     def _commit(self, commit: Commit) -> None:
         commit.online()
         self._check()
+        for whose in list(self._rows_of):
+            self._hand_over(whose)
         for writer in (*self._features.values(), self._archive):
             writer.flush()
         for owned, position in commit.barrier.positions.items():

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from feature_repo.engine.rows import FeatureRows
 from streaming.log.frames import Partition
 
 
@@ -37,13 +38,13 @@ class Update:
 
     Attributes:
         admitted: the events.
-        rows: the offline rows.
+        rows: the feature rows, not yet as Arrow.
         keys, states, times_us: online values, one a touched key, and their event times (µs).
         duplicates: events that had come before.
     """
 
     admitted: Admitted
-    rows: pa.RecordBatch
+    rows: FeatureRows
     keys: pa.StringArray
     states: pa.BinaryArray
     times_us: npt.NDArray[np.int64]
