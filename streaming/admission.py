@@ -154,28 +154,19 @@ class Admission:
     def _check_part(self, frames: list[Frame]) -> tuple[pa.RecordBatch, _Rows] | None:
         """As `_check_whole`, for the parts of events that another entity's features need."""
         program = self._programs[frames[0].entity]
-        sound = [frame for frame in frames if self._is_part(frame.events, program)]
-        self.set_aside += sum(len(f.events) for f in frames) - sum(len(f.events) for f in sound)
+        sound = [
+            (frame, part) for frame in frames if (part := _part(frame.events, program)) is not None
+        ]
+        self.set_aside += sum(len(f.events) for f in frames) - sum(len(part) for _, part in sound)
         if not sound:
             return None
-        events = pa.concat_batches([_as(program.frame_schema, frame.events) for frame in sound])
-        rows = np.concatenate([_places(frame) for frame in sound])
+        events = pa.concat_batches([part for _, part in sound])
+        rows = np.concatenate([_places(frame) for frame, _ in sound])
         good = _complete(events, program)
         if not good.all():
             self.set_aside += int((~good).sum())
             events, rows = events.filter(pa.array(good)), rows[good]
         return (events, rows) if len(events) else None
-
-    @staticmethod
-    def _is_part(events: pa.RecordBatch, program: Program) -> bool:
-        schema = program.frame_schema
-        if events.schema.names != schema.names or events.schema.types != schema.types:
-            return False
-        try:
-            events.validate(full=True)
-        except pa.ArrowInvalid:
-            return False
-        return True
 
     def _set_aside(
         self,
@@ -224,6 +215,24 @@ def _places(frame: Frame) -> _Rows:
 def _as(schema: pa.Schema, events: pa.RecordBatch) -> pa.RecordBatch:
     """The events under a schema of the same columns: producers differ in what may be null."""
     return pa.RecordBatch.from_arrays(events.columns, schema=schema)
+
+
+def _part(events: pa.RecordBatch, program: Program) -> pa.RecordBatch | None:
+    """The columns that the features need; None unless they are all there and hold what they say.
+
+    JSON messages have all columns of an event, whichever entity's stream they stand in.
+    """
+    schema = program.frame_schema
+    if not set(schema.names) <= set(events.schema.names):
+        return None
+    part = events.select(schema.names)
+    if part.schema.types != schema.types:
+        return None
+    try:
+        part.validate(full=True)
+    except pa.ArrowInvalid:
+        return None
+    return _as(schema, part)
 
 
 def _complete(events: pa.RecordBatch, program: Program) -> npt.NDArray[np.bool_]:

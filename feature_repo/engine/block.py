@@ -90,7 +90,10 @@ def _from_session(K, T, M, n, newest, back):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True, _nrt=False)
 def keep_from(K, N, T, M, V, n, newest):  # type: ignore[no-untyped-def]
-    """Index of the first event that must be kept one by one; those before it are settled."""
+    """Index of the first event that must be kept one by one; those before it may be settled.
+
+    Labels among these that are not known for sure yet are for `fold` to hold back.
+    """
     settled_at = newest - K[K_LATENESS]
     cut = settled_at - K[K_REACH]
     tile = K[K_HOP] - 1 if K[K_HOP] > 0 else np.int64(0)
@@ -117,10 +120,6 @@ def keep_from(K, N, T, M, V, n, newest):  # type: ignore[no-untyped-def]
             if count > 0:
                 i -= 1
         keep = min(keep, max(i, 0))
-    if label != 0:
-        for i in range(keep):
-            if M[i] & label != 0 and V[K[K_KNOWN], i] >= settled_at:
-                return i
     return keep
 
 

@@ -41,11 +41,52 @@ def _merge_tile(C, V, VF, M, c, i, value, number):  # type: ignore[no-untyped-de
 
 
 @numba.njit(cache=True, nogil=True, _nrt=False)
+def _let_go_as_known(K, SR, T, M, V, VF, S, SF, n, first, newest):  # type: ignore[no-untyped-def]
+    """Settle those before `first`, apart from labels that are still news, and close up.
+
+    In the order of when each may leave: an event that is yet to come cannot leave before any that
+    has left, so that what is settled is the same for every order of arrival, bit for bit.
+    """
+    settled_at = newest - K[K_LATENESS]
+    label = K[K_LABEL_BIT]
+    while True:
+        leaving = np.int64(-1)
+        soonest = np.int64(0)
+        for i in range(first):
+            if M[i] < 0:
+                continue
+            when = T[i] + K[K_REACH]
+            if M[i] & label != 0 and V[K[K_KNOWN], i] >= when:
+                when = V[K[K_KNOWN], i] + 1
+            if when <= settled_at and (leaving < 0 or when < soonest):
+                leaving = np.int64(i)
+                soonest = when
+        if leaving < 0:
+            break
+        settle(SR, S, SF, T, M, V, VF, leaving)
+        M[leaving] = -1  # has left
+    kept = np.int64(0)
+    for i in range(n):
+        if M[i] >= 0:
+            T[kept] = T[i]
+            M[kept] = M[i]
+            for c in range(K[K_COLUMNS]):
+                V[c, kept] = V[c, i]
+            kept += 1
+    return kept
+
+
+@numba.njit(cache=True, nogil=True, _nrt=False)
 def _let_go(K, SR, N, T, M, V, VF, S, SF, n, newest):  # type: ignore[no-untyped-def]
     """Settle the events that need not be kept one by one, and close up; returns how many stay."""
     first = keep_from(K, N, T, M, V, n, newest)
     if first == 0:
         return n
+    label = K[K_LABEL_BIT]
+    if label != 0:
+        for i in range(first):
+            if M[i] & label != 0 and V[K[K_KNOWN], i] >= T[i] + K[K_REACH]:
+                return _let_go_as_known(K, SR, T, M, V, VF, S, SF, n, first, newest)
     for i in range(first):
         settle(SR, S, SF, T, M, V, VF, i)
     for i in range(first, n):

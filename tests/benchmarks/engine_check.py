@@ -16,7 +16,7 @@ from tests.benchmarks.engine_dataflow import customer_program, primed_shards
 from tests.benchmarks.plain_numba import PlainNumba
 from tests.benchmarks.stateful_map import Customer, Event, Row, step
 from tests.benchmarks.stateful_map_flow import event_of, raw_events
-from tests.benchmarks.workload import Frames
+from tests.benchmarks.workload import SHARDS, Frames
 
 _SAMPLED_SHARE = 0.02
 _COMPARED_EVENTS = 1_500_000
@@ -59,26 +59,24 @@ def compare(folder: Path) -> int:
     Raises:
         ValueError: two of them differ.
     """
-    batches = [
-        batch
-        for name in ("primed", "timed")
-        for batch in Frames.open(folder / f"{name}.arrow").first(_COMPARED_EVENTS).batches
-    ]
+    parts = [Frames.open(folder / f"{name}.arrow") for name in ("primed", "timed")]
+    parts = [frames.first(_COMPARED_EVENTS) for frames in parts]
+    partitions = [partition for frames in parts for partition in frames.partitions]
+    batches = [batch for frames in parts for batch in frames.batches]
     names = pc.unique(pa.concat_arrays([batch.column("customer_id") for batch in batches]))
-    step_width = max(1, round(1 / _SAMPLED_SHARE) if len(names) > 2_000 else 1)
-    sample = names.take(pa.array(np.arange(0, len(names), step_width)))
+    every = round(1 / _SAMPLED_SHARE) if len(names) > 5_000 else 1
+    sample = names.take(pa.array(np.arange(0, len(names), every)))
     batches = [batch.filter(pc.is_in(batch.column("customer_id"), sample)) for batch in batches]
-    batches = [batch for batch in batches if len(batch)]
     program = customer_program()
-    engine = Shard(program)
+    shards = [Shard(program) for _ in range(SHARDS)]
     plain = PlainNumba(np.concatenate([hash64(batch.column("customer_id")) for batch in batches]))
     states: dict[str, Customer] = {}
     ours: dict[str, tuple[Any, ...]] = {}
     theirs: dict[str, tuple[Any, ...]] = {}
     plain_sum, our_sum = np.zeros(2), np.zeros(2)
     outputs = [output.name for output in program.outputs]
-    for batch in batches:
-        rows = engine.fold(batch, states=False).rows
+    for partition, batch in zip(partitions, batches, strict=True):
+        rows = shards[partition].fold(batch, states=False).rows
         columns = [rows.column(name).to_pylist() for name in outputs]
         ids = rows.column("event_id").to_pylist()
         ours.update(zip(ids, zip(*columns, strict=True), strict=True))

@@ -35,6 +35,7 @@ EPOCH = timedelta(seconds=10)
 
 
 def customer_program() -> Program:
+    """The default features of the customer, compiled."""
     return compile_program(FEATURE_SET, CUSTOMER)
 
 

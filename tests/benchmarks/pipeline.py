@@ -160,7 +160,6 @@ def run_ours(events: int, customers: int) -> dict[str, float]:
         "keys": sum(map(len, expected.values())),
         "dead_letters": report["dead_letters"],
         "duplicates": report["duplicates"],
-        "longest_poll_gap_ms": 1000 * max(report["epoch_gaps_s"], default=0.0),
     }
 
 
@@ -247,7 +246,6 @@ def main(argv: list[str]) -> None:
         "events": found["ours"][0]["events"],
         "baseline_events": found["baseline"][0]["events"],
         "dead_letters": max(run["dead_letters"] for run in found["ours"]),
-        "longest_poll_gap_ms": round(max(run["longest_poll_gap_ms"] for run in found["ours"]), 1),
         "runs": asked.runs,
         "spread": {
             "events_per_s": [round(min(ours)), round(max(ours))],

@@ -73,7 +73,7 @@ def run_baseline(folder: Path, seconds: float) -> dict[str, float]:
     primed = _primed_customers(Frames.open(folder / "primed.arrow"))
     customers = len(primed)
     # So many events as it can possibly take in, each a tuple made beforehand.
-    timed = Frames.open(folder / "timed.arrow").first(int(seconds * 120_000))
+    timed = Frames.open(folder / "timed.arrow").first(int(seconds * 80_000))
     batches: list[tuple[int, list[Raw]]] = []
     for partition, batch in zip(timed.partitions, timed.batches, strict=True):
         raw = list(raw_events(batch))

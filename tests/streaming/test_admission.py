@@ -153,10 +153,12 @@ def test_parts_of_events_are_let_in_or_counted(
             part_frame(with_value(parts, "event_id", None, schema), program, 2),
             part_frame(with_value(parts, "receive_country", None, schema), program, 3),
             part_frame(with_value(parts, "event_time", 2**62, schema), program, 4),
-            part_frame(batch_of([payment(2)]), program, 5),  # whole events: other columns
-            part_frame(late, program, 6),
+            part_frame(batch_of([payment(2)]), program, 5),  # as JSON comes: all columns
+            part_frame(batch_of([payment(3)]).drop_columns(["send_country"]), program, 6),
+            part_frame(late, program, 7),
         ]
     )
-    assert ids(admitted) == [["e0", "e1"]]
-    assert admitted[0].last_offset == 6
+    assert ids(admitted) == [["e0", "e1", "e2"]]
+    assert admitted[0].events.schema == schema
+    assert admitted[0].last_offset == 7
     assert (letters, aside, count) == ([], 8, 0)

@@ -22,7 +22,6 @@ from feature_repo.engine.read import read_states
 from feature_repo.engine.shard import Folded, Shard
 from tests.feature_repo.engine.cases import Case, batch_of, instants
 from tests.feature_repo.engine.oracle import (
-    Record,
     Row,
     features_at,
     features_of_event,
@@ -30,6 +29,7 @@ from tests.feature_repo.engine.oracle import (
     log_time_us,
     tiled_features_at,
 )
+from tests.feature_repo.engine.oracle_aggregates import Record
 
 _US = timedelta(microseconds=1)
 _ASKED = 6

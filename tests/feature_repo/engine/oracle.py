@@ -6,8 +6,7 @@ It shares no code with the engine, only the definitions. Events are records of `
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from fractions import Fraction
@@ -15,23 +14,19 @@ from typing import Any
 
 from feature_repo.contracts.definition import (
     AS_OF,
-    Aggregate,
-    Comparison,
     Derived,
     Dtype,
     Feature,
-    Filter,
     Function,
     Lifetime,
-    Operator,
     Session,
     Sliding,
 )
 from feature_repo.contracts.definition_types import dtype_of
-from feature_repo.contracts.events import OUTSIDE_SESSION, EventType, corridor_of, to_epoch_us
+from feature_repo.contracts.events import OUTSIDE_SESSION, EventType, to_epoch_us
 from feature_repo.contracts.feature_set import EntityKey, View
+from tests.feature_repo.engine.oracle_aggregates import Record, aggregate_of, column_of, fits
 
-Record = dict[str, Any]
 Row = dict[str, Any]
 _HOUR_US = 3_600_000_000
 _DAY_US = 24 * _HOUR_US
@@ -131,7 +126,7 @@ def tiled_features_at(
                     if first_us <= at_us and last_us > at_us - length_us:
                         inside.append(event)
                 seconds = Fraction(length_us, 1_000_000)
-                value = _aggregate(feature, _chosen(feature, inside), at_us, seconds)
+                value = aggregate_of(feature, _chosen(feature, inside), at_us, seconds)
                 known[feature.name] = with_default(feature, value)
         row |= _outputs(view, known)
     return row
@@ -193,15 +188,17 @@ def _value(feature: Feature, past: list[Seen], at_us: int) -> Any:
         inside = _session(window, past, at_us)
         if inside:
             seconds = Fraction(inside[-1].time_us - inside[0].time_us, 1_000_000)
-    return _aggregate(feature, _chosen(feature, inside), at_us, seconds)
+    return aggregate_of(feature, _chosen(feature, inside), at_us, seconds)
 
 
-def _chosen(feature: Feature, inside: list[Seen]) -> list[Seen]:
+def _chosen(feature: Feature, inside: list[Seen]) -> list[tuple[int, Record]]:
     """The events that take part: those that fit the filter and have the column."""
-    chosen = [event for event in inside if fits(feature.events, event.record)]
-    if feature.column is not None:
-        chosen = [e for e in chosen if column_of(e.record, feature.column) is not None]
-    return chosen
+    return [
+        (event.time_us, event.record)
+        for event in inside
+        if fits(feature.events, event.record)
+        and (feature.column is None or column_of(event.record, feature.column) is not None)
+    ]
 
 
 def _session(window: Session, past: list[Seen], at_us: int) -> list[Seen]:
@@ -217,99 +214,6 @@ def _session(window: Session, past: list[Seen], at_us: int) -> list[Seen]:
         sessions.append([])  # silent for too long: nothing is open
     back = 1 + window.back
     return sessions[-back] if len(sessions) >= back else []
-
-
-def fits(wanted: Filter, record: Record) -> bool:
-    """Whether an event passes a filter."""
-    if wanted.event_types:
-        if record["event_type"] not in wanted.event_types:
-            return False
-    elif record["event_type"] in OUTSIDE_SESSION:
-        return False
-    return all(_holds(comparison, record) for comparison in wanted.where)
-
-
-def _holds(comparison: Comparison, record: Record) -> bool:
-    value = column_of(record, comparison.column)
-    if value is None:
-        return False
-    return bool(
-        {
-            Operator.EQ: lambda: value == comparison.value,
-            Operator.NE: lambda: value != comparison.value,
-            Operator.LT: lambda: value < comparison.value,
-            Operator.LE: lambda: value <= comparison.value,
-            Operator.GT: lambda: value > comparison.value,
-            Operator.GE: lambda: value >= comparison.value,
-        }[comparison.operator]()
-    )
-
-
-def column_of(record: Record, column: str) -> Any:
-    """A column of an event, the computed ones included."""
-    if column == "corridor":
-        return corridor_of(record["send_country"], record["receive_country"])
-    if column == "total_ref_minor":
-        amount = record["amount_ref_minor"]
-        return None if amount is None else amount + (record["fee_ref_minor"] or 0)
-    return record[column]
-
-
-def _aggregate(feature: Feature, chosen: list[Seen], at_us: int, seconds: Fraction | None) -> Any:
-    values = [column_of(e.record, feature.column) for e in chosen] if feature.column else []
-    if feature.aggregate in _OF_NOTHING_TOO:
-        return _OF_NOTHING_TOO[feature.aggregate](chosen, values)
-    if not chosen:
-        return None
-    first_us, last_us = chosen[0].time_us, chosen[-1].time_us
-    if feature.aggregate is Aggregate.RATE:
-        amount = _exact(values) if feature.column else Fraction(len(chosen))
-        return float(amount / seconds) if seconds else None
-    if feature.column is None:
-        return {
-            Aggregate.TIME_SINCE: float(Fraction(at_us - last_us, 1_000_000)),
-            Aggregate.START: first_us,
-            Aggregate.DURATION: float(Fraction(last_us - first_us, 1_000_000)),
-        }[feature.aggregate]
-    if feature.aggregate is Aggregate.LAST_N:
-        return values[::-1][: feature.n]
-    return _OF_VALUES[feature.aggregate](values)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(_exact(values) / len(values))
-
-
-def _std(values: Sequence[float]) -> float:
-    mean = _exact(values) / len(values)
-    spread = sum(((Fraction(value) - mean) ** 2 for value in values), Fraction(0))
-    return math.sqrt(spread / len(values))
-
-
-_OF_NOTHING_TOO: dict[Aggregate, Callable[[list[Seen], list[Any]], Any]] = {
-    Aggregate.COUNT: lambda chosen, _: len(chosen),
-    Aggregate.DISTINCT_COUNT: lambda _, values: len(set(values)),
-    Aggregate.SUM: lambda _, values: _total(values),
-}
-_OF_VALUES: dict[Aggregate, Callable[[list[Any]], Any]] = {
-    Aggregate.MEAN: _mean,
-    Aggregate.STD: _std,
-    Aggregate.MIN: min,
-    Aggregate.MAX: max,
-    Aggregate.FIRST: lambda values: values[0],
-    Aggregate.LAST: lambda values: values[-1],
-}
-
-
-def _exact(values: Sequence[float]) -> Fraction:
-    return sum(map(Fraction, values), Fraction(0))
-
-
-def _total(values: Sequence[float]) -> float:
-    """The sum; of floats the nearest float to the exact one."""
-    if any(isinstance(value, float) for value in values):
-        return float(_exact(values))
-    return sum(values)
 
 
 def _us(duration: timedelta) -> int:

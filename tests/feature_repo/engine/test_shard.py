@@ -1,83 +1,29 @@
-"""What a shard promises beyond single values: duplicates, retention, snapshots, batches."""
+"""What a shard promises beyond single values: duplicates, late events, retention, questions."""
 
 from __future__ import annotations
 
-import pickle
 from datetime import timedelta
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pytest
 
-from feature_repo.contracts.definition import (
-    Aggregate,
-    Feature,
-    Filter,
-    Lifetime,
-    Session,
-    Sliding,
-)
-from feature_repo.contracts.errors import DefinitionError
-from feature_repo.contracts.events import EventType, to_epoch_us
-from feature_repo.contracts.feature_set import EntityKey, FeatureSet, View
-from feature_repo.contracts.features import FEATURE_SET
-from feature_repo.engine.program import Program, compile_program
+from feature_repo.contracts.events import to_epoch_us
+from feature_repo.engine.program import Program
 from feature_repo.engine.projection import project
 from feature_repo.engine.read import read_states
-from feature_repo.engine.shard import Folded, Shard
+from feature_repo.engine.shard import Shard
 from tests.feature_repo.engine.cases import START, Case, batch_of, record
 from tests.feature_repo.engine.checks import check_case, hold
-from tests.feature_repo.engine.oracle import Record, features_at, features_of_event
-
-CUSTOMER = EntityKey("customer", ("customer_id",), "customer_id")
-PAYMENT = Filter((EventType.PAYMENT_SUBMITTED,))
-LABEL = Filter((EventType.LABEL,))
-SMALL = FeatureSet(
-    "small",
-    (
-        View(
-            "activity",
-            CUSTOMER,
-            (
-                Feature(Aggregate.COUNT, Sliding(timedelta(hours=1))),
-                Feature(Aggregate.SUM, Sliding(timedelta(days=2)), "amount_ref_minor", PAYMENT),
-                Feature(Aggregate.LAST, Session(), "page"),
-                Feature(Aggregate.DURATION, Session(back=1)),
-                Feature(Aggregate.STD, Lifetime(), "amount_ref_minor", PAYMENT),
-                Feature(Aggregate.LAST_N, Lifetime(), "page", n=3),
-            ),
-        ),
-    ),
+from tests.feature_repo.engine.oracle import features_at, features_of_event
+from tests.feature_repo.engine.oracle_aggregates import Record
+from tests.feature_repo.engine.small_set import (
+    DAY,
+    MINUTE,
+    SMALL,
+    fold,
+    payment,
+    view,
 )
-
-
-@pytest.fixture(scope="module")
-def program() -> Program:
-    return compile_program(SMALL, CUSTOMER)
-
-
-def view(number: int, after: timedelta, customer: str = "a", **fields: Any) -> Record:
-    return record(
-        event_id=f"e{number}",
-        event_time=START + after,
-        customer_id=customer,
-        event_type="page_view",
-        page=f"p{number % 5}",
-        **fields,
-    )
-
-
-def payment(number: int, after: timedelta, amount: int) -> Record:
-    event = view(number, after, amount_ref_minor=amount)
-    return event | {"event_type": "payment_submitted"}
-
-
-def fold(shard: Shard, *records: Record) -> Folded:
-    return shard.fold(project(shard.program, batch_of(list(records))))
-
-
-MINUTE = timedelta(minutes=1)
 
 
 def test_duplicates_change_nothing_in_one_batch_or_in_many(program: Program) -> None:
@@ -127,46 +73,6 @@ def test_rows_of_new_events_come_first_and_then_those_that_they_changed(program:
     assert counts == {"e3": 2, "e1": 3, "e2": 4, "e4": 5}
 
 
-def test_a_late_label_changes_the_rows_after_it_was_known() -> None:
-    rate = Feature(Aggregate.MEAN, Lifetime(), "label_value", LABEL)
-    labels = FeatureSet("labels", (View("v", CUSTOMER, (rate,)),))
-    shard = Shard(compile_program(labels, CUSTOMER))
-    late = record(
-        event_id="l", event_time=START, label_arrival_time=START + 5 * MINUTE, customer_id="a",
-        event_type="label", label_event_id="e", label_value=1.0,
-    )  # fmt: skip
-    # Only what some feature uses reaches the engine, so a count makes payments used.
-    both = FeatureSet("both", (View("v", CUSTOMER, (rate, Feature(Aggregate.COUNT, Lifetime()))),))
-    shard = Shard(compile_program(both, CUSTOMER))
-    fold(shard, view(0, 5 * MINUTE), view(1, 6 * MINUTE))
-    folded = fold(shard, late)
-    assert folded.rows.column("event_id").to_pylist() == ["e1"]
-    assert folded.rows.column(rate.name).to_pylist() == [1.0]
-    assert folded.source.tolist() == [-1]
-
-
-def test_a_batch_without_rows_or_states_ends_in_the_same_state(program: Program) -> None:
-    """As a restart folds the events since its checkpoint."""
-    quiet, loud = Shard(program), Shard(program)
-    for number in range(50):
-        events = [view(number, number * 7 * MINUTE), payment(100 + number, number * 7 * MINUTE, 5)]
-        folded = quiet.fold(project(program, batch_of(events)), rows=False, states=False)
-        assert len(folded.rows) == 0
-        assert folded.keys.to_pylist() == ["a"]
-        fold(loud, *events)
-    last = view(999, timedelta(days=1))
-    assert fold(quiet, last).states.equals(fold(loud, last).states)
-
-
-def test_rows_are_given_again_after_a_quiet_fold(program: Program) -> None:
-    """After a restart, late events change rows of events that were folded quietly."""
-    shard = Shard(program)
-    events = project(program, batch_of([view(number, number * MINUTE) for number in range(3)]))
-    shard.fold(events, rows=False, states=False)
-    folded = fold(shard, view(9, 90 * timedelta(seconds=1)))
-    assert folded.rows.column("event_id").to_pylist() == ["e9", "e2"]
-
-
 def test_values_stay_exact_over_months_while_memory_stays_bounded(program: Program) -> None:
     """What no window reaches any more is forgotten, or settled into lifetimes."""
     shard = Shard(program)
@@ -189,9 +95,6 @@ def test_values_stay_exact_over_months_while_memory_stays_bounded(program: Progr
                 hold(program, read, features_at(SMALL.views, records, "a", at_us), str(silence))
     assert max(sizes[10:]) <= max(sizes[:10]) + 64
     assert shard.keys == 1
-
-
-DAY = timedelta(days=1)
 
 
 def test_the_session_before_is_remembered_however_long_ago_it_was() -> None:
@@ -227,53 +130,6 @@ def test_a_question_about_nobody_has_an_answer(program: Program) -> None:
         {name: 0 if "count" in name or "sum" in name else None for name in answer.schema.names}
     ]
     assert shard.keys == 0
-
-
-def test_a_restored_shard_goes_on_as_if_nothing_had_happened(program: Program) -> None:
-    records = [view(number, 10 * number * MINUTE) for number in range(40)]
-    shard = Shard(program)
-    fold(shard, *records[:20])
-    restored = Shard.restore(program, pickle.loads(pickle.dumps(shard.snapshot())))  # noqa: S301
-    again = [records[19], *records[20:], view(99, 385 * MINUTE)]
-    expected, found = fold(shard, *again), fold(restored, *again)
-    assert found.duplicates == expected.duplicates == 1
-    assert found.rows.equals(expected.rows)
-    assert found.states.equals(expected.states)
-
-
-def test_a_snapshot_is_not_changed_by_later_events(program: Program) -> None:
-    shard = Shard(program)
-    fold(shard, view(0, timedelta(0)))
-    snapshot = shard.snapshot()
-    before = pickle.dumps(snapshot)
-    fold(shard, view(1, MINUTE), view(2, MINUTE, "b"))
-    assert pickle.dumps(snapshot) == before
-
-
-def test_a_snapshot_or_state_of_another_set_is_refused(program: Program) -> None:
-    shard = Shard(program)
-    folded = fold(shard, view(0, timedelta(0)))
-    other = compile_program(FeatureSet("other", SMALL.views, timedelta(hours=2)), CUSTOMER)
-    assert other.fingerprint != program.fingerprint
-    with pytest.raises(DefinitionError, match="replay the log"):
-        Shard.restore(other, shard.snapshot())
-    with pytest.raises(DefinitionError, match="replay the log"):
-        Shard.restore(program, shard.snapshot() | {"format": 1})
-    at_us = np.array([to_epoch_us(START)])
-    with pytest.raises(DefinitionError, match="of other definitions"):
-        read_states(other, folded.states, at_us)
-    state = folded.states[0].as_py()
-    for damaged in (state[:-8], state + b"12345678", b"short", state[:13]):
-        with pytest.raises(DefinitionError, match="state 1 of customer"):
-            read_states(program, [state, damaged], np.array([at_us[0], at_us[0]]))
-
-
-@pytest.mark.parametrize("entity", FEATURE_SET.entities, ids=lambda entity: entity.name)
-def test_equal_definitions_make_equal_programs(entity: EntityKey) -> None:
-    one, two = compile_program(FEATURE_SET, entity), compile_program(FEATURE_SET, entity)
-    assert one.fingerprint == two.fingerprint
-    assert one.feature_schema.names == [o.name for o in FEATURE_SET.outputs_of(entity)]
-    assert one.row_schema.names[:3] == ["event_id", entity.join_key, "event_timestamp"]
 
 
 def test_events_that_no_feature_uses_change_nothing(program: Program) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -70,3 +71,13 @@ def test_the_counts_that_the_document_gives(
 def test_every_field_is_named() -> None:
     for name in (*TARGETS, *REQUIRED):
         assert f"`{name}`" in TEXT
+
+
+def test_the_label_shown_is_the_one_of_the_example() -> None:
+    line = "label: {value: TX_FRAUD, after: 6d}"
+    example = DOCS / "examples" / "card_fraud" / "mapping.yaml"
+    assert f"```yaml\n{line}\n```" in TEXT
+    assert line in example.read_text("utf-8").splitlines()
+    label = Mapping.load(example).label
+    assert label is not None
+    assert (label.value, label.after) == ("TX_FRAUD", timedelta(days=6))
