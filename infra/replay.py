@@ -104,6 +104,7 @@ def _ingest_counts(report: IngestReport, letters: Path) -> dict[str, Any]:
 
     return {
         "rows": report.rows_read,
+        "labels": report.labels,
         "skipped": report.skipped,
         "dead_letter_file": str(letters) if report.dead_letters else None,
         "dead_letters_by_reason": [
