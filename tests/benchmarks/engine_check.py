@@ -18,7 +18,7 @@ from tests.benchmarks.stateful_map import Customer, Event, Row, step
 from tests.benchmarks.stateful_map_flow import event_of, raw_events
 from tests.benchmarks.workload import SHARDS, Frames
 
-_SAMPLED_SHARE = 0.02
+_SAMPLED_EVENTS = 100_000
 _COMPARED_EVENTS = 1_500_000
 
 
@@ -64,7 +64,7 @@ def compare(folder: Path) -> int:
     partitions = [partition for frames in parts for partition in frames.partitions]
     batches = [batch for frames in parts for batch in frames.batches]
     names = pc.unique(pa.concat_arrays([batch.column("customer_id") for batch in batches]))
-    every = round(1 / _SAMPLED_SHARE) if len(names) > 5_000 else 1
+    every = max(1, sum(map(len, batches)) // _SAMPLED_EVENTS)
     sample = names.take(pa.array(np.arange(0, len(names), every)))
     batches = [batch.filter(pc.is_in(batch.column("customer_id"), sample)) for batch in batches]
     program = customer_program()
