@@ -71,8 +71,9 @@ def _valkey(folder: Path, port: int, *, keep_store: bool) -> Server:
     command = [
         str(get_binary_path()),
         *("--bind", LOOPBACK, "--port", str(port)),
-        *("--dir", str(folder), "--appendonly", "no", "--daemonize", "no"),
-        *("--save", "300 1" if keep_store else ""),
+        *("--dir", str(folder), "--daemonize", "no", "--save", ""),
+        # The log lives in it too: after a crash at most a second of it is lost.
+        *("--appendonly", "yes" if keep_store else "no"),
     ]
     return Server(command, f"{LOOPBACK}:{port}", folder)
 

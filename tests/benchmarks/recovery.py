@@ -6,7 +6,7 @@
 The states of so many customers are made by folding a week's events of theirs, and stand in
 checkpoints before the stream starts (their online values are not written: only fresh ones are
 read). Then real processes over one Valkey with append-only persistence: a producer at a steady
-rate, and `python -m streaming` under `streaming.workers`, as `daima stream --workers` runs it.
+rate, and `python -m streaming`, started again after the pause that `daima stream --workers` makes.
 
 - `seconds_to_fresh`: the stream is killed (`kill -9`); the time until events that were produced
   after the kill show in the store in every partition. The worst of the kills. Starting Python,
