@@ -21,7 +21,7 @@ from feature_repo.engine.projection import needed, plain_texts
 from feature_repo.engine.recent_ids import RecentIds
 from feature_repo.engine.rows import FeatureRows
 from feature_repo.engine.scratch import Scratch
-from feature_repo.engine.state import NO_ROOM, STATE_HEAD, write_states
+from feature_repo.engine.state_writer import states_of_slots
 from feature_repo.engine.values import Outputs, feature_columns
 
 SNAPSHOT_FORMAT = 2
@@ -158,7 +158,9 @@ class Shard:
         slots = self._space.slots_of(*hash128(keys))
         if (slots < 0).any():
             raise KeyError(keys[int(np.argmax(slots < 0))].as_py())
-        return self._write_states(slots), self._space.blocks[self._space.slot_at[slots] + 2]
+        return states_of_slots(
+            self.program, self._space, self._scratch, self._interner, slots
+        ), self._space.blocks[self._space.slot_at[slots] + 2]
 
     def _remember(self, events: pa.RecordBatch, encoded: Encoded) -> None:
         """Number the events; also without rows, since a late event may come after a restart."""
@@ -276,47 +278,10 @@ class Shard:
         times = self._space.blocks[self._space.slot_at[slots] + 2]
         if not states:
             return keys, times, pa.nulls(count, pa.binary())
-        return keys, times, self._write_states(slots)
-
-    def _write_states(self, slots: _Words) -> pa.Array:
-        program, space, scratch = self.program, self._space, self._scratch
-        texts = np.array([stored.kind == "texts" for stored in program.stored], np.bool_)
-        # A state is at most its block, whatever it replaces, and its texts.
-        room = int(space.slot_words[slots].sum()) + 8 * len(slots) * (STATE_HEAD + 1)
-        out = np.empty(room, np.int64)
-        ends = np.zeros(len(slots) + 1, np.int64)
-        reason, begin = NO_ROOM, 0
-        while reason == NO_ROOM:
-            reason, begin = write_states(
-                program.constants,
-                program.columns,
-                program.settled,
-                program.fingerprint_number,
-                slots,
-                space.slot_at,
-                space.blocks,
-                scratch.times,
-                scratch.bits,
-                scratch.values,
-                scratch.settled,
-                scratch.counts,
-                scratch.local_texts,
-                *self._interner.layout(),
-                texts,
-                out,
-                ends,
-                begin,
-            )
-            if reason == NO_ROOM:
-                out = np.concatenate([out, np.empty(len(out) + 4096, np.int64)])
-        used = int(ends[-1])
-        if used * 8 < 2**31:
-            offsets = pa.py_buffer((ends * 8).astype(np.int32))
-            return pa.Array.from_buffers(
-                pa.binary(), len(slots), [None, offsets, pa.py_buffer(out[:used])]
-            )
-        raise DefinitionError(
-            "batch", len(slots), "states of less than 2 GB in all", "fold smaller batches"
+        return (
+            keys,
+            times,
+            states_of_slots(self.program, self._space, self._scratch, self._interner, slots),
         )
 
     def _rows(

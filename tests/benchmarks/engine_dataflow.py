@@ -15,7 +15,7 @@ from bytewax.testing import run_main
 
 from feature_repo.contracts.feature_set import FeatureSet
 from feature_repo.contracts.features import CUSTOMER, FEATURE_SET
-from feature_repo.engine import assign, fold, shard
+from feature_repo.engine import assign, fold, state_writer
 from feature_repo.engine.hashing import hash64
 from feature_repo.engine.program import Program, compile_program
 from feature_repo.engine.shard import Folded, Shard
@@ -186,7 +186,7 @@ def run_kernel(folder: Path, seconds: float) -> dict[str, float]:
     # Looked up at every call, in their modules.
     assign.assign = watched(assign.assign)
     fold.fold_groups = watched(fold.fold_groups)
-    shard.write_states = watched(shard.write_states)  # type: ignore[attr-defined]
+    state_writer.write_states = watched(state_writer.write_states)
     found: dict[str, float] = {}
     batches = iter(zip(timed.partitions, timed.batches, strict=True))
     for name, states in (("rows", False), ("rows_and_states", True)):

@@ -106,6 +106,8 @@ def test_one_that_lives_for_a_while_may_die_as_often_as_it_likes() -> None:
         quick_death=timedelta(0),
         started=lambda worker, pid: deaths.append(pid),
     )
+    assert len(deaths) > MOST_QUICK_DEATHS
+    assert not any(map(alive, deaths))
 
 
 def test_one_that_does_not_end_is_ended() -> None:
