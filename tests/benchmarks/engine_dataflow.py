@@ -186,7 +186,7 @@ def run_kernel(folder: Path, seconds: float) -> dict[str, float]:
     # Looked up at every call, in their modules.
     assign.assign = watched(assign.assign)
     fold.fold_groups = watched(fold.fold_groups)
-    state_writer.write_states = watched(state_writer.write_states)
+    state_writer.write_states = watched(state_writer.write_states)  # type: ignore[attr-defined]
     found: dict[str, float] = {}
     batches = iter(zip(timed.partitions, timed.batches, strict=True))
     for name, states in (("rows", False), ("rows_and_states", True)):
