@@ -11,8 +11,8 @@ from pathlib import Path
 
 from feature_repo.contracts.errors import DaimaError
 from feature_repo.contracts.settings import Settings
-from streaming.dataflow import REBASE_EVENTS
 from streaming.live_logs import Source
+from streaming.rebase import REBASE_EVENTS
 from streaming.run import EPOCH, Share, run_live, stop_on_signals
 from streaming.workers import until_stdin_ends
 

@@ -9,9 +9,11 @@ counted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import accumulate
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -29,6 +31,7 @@ from feature_repo.engine.program import Program
 from streaming.lateness import LatenessGate
 from streaming.log.frames import Frame, Partition, Unreadable
 from streaming.mapping.dead_letters import DeadLetter, DeadLetters
+from streaming.mapping.surely_valid import surely_valid
 from streaming.mapping.validate import split_valid
 from streaming.updates import Admitted
 
@@ -74,24 +77,35 @@ class Admission:
 
     def admit(self, entries: Sequence[Frame | Unreadable]) -> list[Admitted]:
         """The good events of entries that arrived together, one batch a partition."""
-        frames: dict[Partition, list[Frame]] = {}
+        frames: dict[str, dict[Partition, list[Frame]]] = {}
         for entry in entries:
             if isinstance(entry, Unreadable):
                 self._letter(entry, entry.content, entry.reason)
             elif len(entry.events):
-                frames.setdefault((entry.entity, entry.partition), []).append(entry)
-        whole = self._all_valid([group for key, group in frames.items() if key[0] == self._whole])
-        admitted = []
-        for owned, group in frames.items():
-            if owned[0] != self._whole:
-                found = self._check_part(group)
-            elif whole is None:
-                found = self._check_whole(group)
-            else:
-                found = next(whole)
-            if found and (batch := self._admit(owned, group, *found)):
-                admitted.append(batch)
-        return admitted
+                groups = frames.setdefault(entry.entity, {})
+                groups.setdefault((entry.entity, entry.partition), []).append(entry)
+        return [batch for entity, groups in frames.items() for batch in self._enter(entity, groups)]
+
+    def _enter(self, entity: str, groups: dict[Partition, list[Frame]]) -> Iterator[Admitted]:
+        """The good events of one entity's stream."""
+        together = self._all_good(entity, [frame for group in groups.values() for frame in group])
+        if together is None:
+            check = self._check_whole if entity == self._whole else self._check_part
+            for owned, group in groups.items():
+                if (found := check(group)) and (batch := self._admit(owned, group, *found)):
+                    yield batch
+            return
+        counts = [sum(len(frame.events) for frame in group) for group in groups.values()]
+        starts = [0, *accumulate(counts[:-1])]
+        timely = self._gate.surely_timely(list(groups), starts, together)
+        for (owned, group), start, count, good in zip(
+            groups.items(), starts, counts, timely, strict=True
+        ):
+            events = together.slice(start, count)
+            if good:
+                yield self._let_in(owned, group, events)
+            elif batch := self._admit(owned, group, events, _all_places(group)):
+                yield batch
 
     def _admit(
         self, owned: Partition, frames: list[Frame], events: pa.RecordBatch, rows: _Rows
@@ -108,47 +122,52 @@ class Admission:
             if not kept.any():
                 return None
             events = events.filter(pa.array(kept))
+        return self._let_in(owned, frames, events)
+
+    def _let_in(self, owned: Partition, frames: list[Frame], events: pa.RecordBatch) -> Admitted:
         if owned[0] == self._whole:
             self._admitted(len(events))
         return Admitted(*owned, frames[0].offset, frames[-1].offset, events)
 
-    def _all_valid(
-        self, groups: list[list[Frame]]
-    ) -> Iterator[tuple[pa.RecordBatch, _Rows]] | None:
-        """Each group's events and their places in the log; None if not all of them are valid.
+    def _all_good(self, entity: str, frames: list[Frame]) -> pa.RecordBatch | None:
+        """The events of all frames; None unless all of them are valid.
 
-        One check of all costs as much as one of a single group, when they are small.
+        One check of all costs as much as one of a single frame, when they are small.
         """
-        frames = [frame for group in groups for frame in group]
-        if not frames:
-            return None
         try:
-            together = pa.concat_batches([_as(EVENT_SCHEMA, frame.events) for frame in frames])
-            _, letters = split_valid(together, 0)
-        except (InputError, pa.ArrowException, ValueError):
+            if entity == self._whole:
+                if any(frame.events.schema.names != EVENT_SCHEMA.names for frame in frames):
+                    return None
+                whole = pa.concat_batches([_as(EVENT_SCHEMA, frame.events) for frame in frames])
+                return whole if surely_valid(whole) else None
+            program = self._programs[entity]
+            parts = [_select(frame.events, program.frame_schema) for frame in frames]
+            if any(part is None for part in parts):
+                return None
+            together = pa.concat_batches(parts)
+            together.validate(full=True)
+            return together if _complete(together, program).all() else None
+        except (pa.ArrowException, ValueError):
             return None  # one of them is broken; the others are not
-        return None if letters else _cut(together, groups)
 
     def _check_whole(self, frames: list[Frame]) -> tuple[pa.RecordBatch, _Rows] | None:
         """The valid events of frames, and the place of each in the log."""
-        checked = [good for good in map(self._check_frame, frames) if good is not None]
-        if not checked:
-            return None
-        return (
-            pa.concat_batches([events for events, _ in checked]),
-            np.concatenate([rows for _, rows in checked]),
-        )
-
-    def _check_frame(self, frame: Frame) -> tuple[pa.RecordBatch, _Rows] | None:
+        places = _all_places(frames)
         try:
-            valid, letters = split_valid(frame.events, int(_places(frame)[0]))
-        except InputError as error:  # its buffers do not hold what they say
-            self._letter(frame, "", str(error))
-            return None
-        self._dead_letters.extend(letters)
-        rows = _places(frame)
-        if letters:
-            rows = np.setdiff1d(rows, [letter.row for letter in letters])
+            together = pa.concat_batches([frame.events for frame in frames])
+            valid, letters = split_valid(together, 0)
+        except (InputError, pa.ArrowException) as error:
+            # The buffers of one do not hold what they say: halving finds it in a few passes.
+            if len(frames) == 1:
+                self._letter(frames[0], "", str(error))
+                return None
+            middle = len(frames) // 2
+            return _joined(map(self._check_whole, (frames[:middle], frames[middle:])))
+        bad = [letter.row for letter in letters]
+        self._dead_letters.extend(
+            msgspec.structs.replace(letter, row=int(places[letter.row])) for letter in letters
+        )
+        rows = np.delete(places, bad) if bad else places
         return (_as(EVENT_SCHEMA, valid), rows) if len(valid) else None
 
     def _check_part(self, frames: list[Frame]) -> tuple[pa.RecordBatch, _Rows] | None:
@@ -198,14 +217,20 @@ class Admission:
         self._dead_letters.extend([letter])
 
 
-def _cut(
-    together: pa.RecordBatch, groups: list[list[Frame]]
-) -> Iterator[tuple[pa.RecordBatch, _Rows]]:
-    start = 0
-    for group in groups:
-        rows = np.concatenate([_places(frame) for frame in group])
-        yield together.slice(start, len(rows)), rows
-        start += len(rows)
+def _joined(
+    parts: Iterable[tuple[pa.RecordBatch, _Rows] | None],
+) -> tuple[pa.RecordBatch, _Rows] | None:
+    found = [part for part in parts if part is not None]
+    if not found:
+        return None
+    return (
+        pa.concat_batches([events for events, _ in found]),
+        np.concatenate([rows for _, rows in found]),
+    )
+
+
+def _all_places(frames: list[Frame]) -> _Rows:
+    return np.concatenate([_places(frame) for frame in frames])
 
 
 def _places(frame: Frame) -> _Rows:
@@ -214,6 +239,8 @@ def _places(frame: Frame) -> _Rows:
 
 def _as(schema: pa.Schema, events: pa.RecordBatch) -> pa.RecordBatch:
     """The events under a schema of the same columns: producers differ in what may be null."""
+    if events.schema.equals(schema):
+        return events
     return pa.RecordBatch.from_arrays(events.columns, schema=schema)
 
 
@@ -222,17 +249,24 @@ def _part(events: pa.RecordBatch, program: Program) -> pa.RecordBatch | None:
 
     JSON messages have all columns of an event, whichever entity's stream they stand in.
     """
-    schema = program.frame_schema
-    if not set(schema.names) <= set(events.schema.names):
-        return None
-    part = events.select(schema.names)
-    if part.schema.types != schema.types:
+    part = _select(events, program.frame_schema)
+    if part is None:
         return None
     try:
         part.validate(full=True)
     except pa.ArrowInvalid:
         return None
-    return _as(schema, part)
+    return part
+
+
+def _select(events: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch | None:
+    """The columns of a schema; None unless they are all there, in its types."""
+    if events.schema.equals(schema):
+        return events
+    if not set(schema.names) <= set(events.schema.names):
+        return None
+    part = events.select(schema.names)
+    return _as(schema, part) if part.schema.types == schema.types else None
 
 
 def _complete(events: pa.RecordBatch, program: Program) -> npt.NDArray[np.bool_]:

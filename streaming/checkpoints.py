@@ -106,6 +106,8 @@ class PartitionCheckpoint:
         chain = self.manifest.chain if self.manifest else (Link(),)
         # Not committed yet: links since the manifest.
         self._chain: list[Link] = list(chain)
+        # (deltas of the last link, events after these) where the copy for the next base began.
+        self._cut: tuple[int, int] | None = None
         self._number = max((_number_of(name) for name in _names(chain)), default=0)
 
     @property
@@ -145,16 +147,26 @@ class PartitionCheckpoint:
             return shard
         raise CheckpointError(str(self._folder), expected="a chain of bases", action=RESTART)
 
-    def add_base(self, snapshot: dict[str, Any], *, alone: bool = False) -> None:
-        """Write a base that holds everything added before; named by the next `commit`.
+    def begin_base(self) -> None:
+        """The next base will hold everything added so far, and nothing added from now on."""
+        self._cut = len(self._chain[-1].deltas), 0
 
-        `alone`: the events before it were not added, so the chain begins with it.
+    def add_base(self, snapshot: dict[str, Any], *, alone: bool = False) -> None:
+        """Write a base that holds everything added before it was begun; named by the next `commit`.
+
+        Without `begin_base`, everything added so far. `alone`: the events before it were not
+        added, so the chain begins with it.
         """
         name = self._next_name("base", "state")
         write_state(self._folder / name, snapshot)
+        last = self._chain.pop()
+        deltas, events = self._cut or (len(last.deltas), 0)
+        self._cut = None
         if alone:
             self._chain.clear()
-        self._chain.append(Link(name))
+        else:
+            self._chain.append(Link(last.base, last.deltas[:deltas], last.events - events))
+        self._chain.append(Link(name, last.deltas[deltas:], events))
 
     def add_delta(self, batches: Sequence[pa.RecordBatch]) -> None:
         """Write events folded after everything added before; named by the next `commit`."""
@@ -168,6 +180,8 @@ class PartitionCheckpoint:
             os.fsync(file.fileno())
         last = self._chain[-1]
         self._chain[-1] = Link(last.base, (*last.deltas, name), last.events + len(events))
+        if self._cut is not None:
+            self._cut = self._cut[0], self._cut[1] + len(events)
 
     def commit(
         self, log: str, generation: int, offset: int | None, watermark_us: int | None

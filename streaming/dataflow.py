@@ -7,10 +7,10 @@ recovery (docs/adr/0001-shards-not-customers.md has the measurements).
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping
-from datetime import timedelta
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from itertools import groupby
+from typing import Protocol, cast
 
 import bytewax.operators as op
 import numpy as np
@@ -21,63 +21,13 @@ from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
 from feature_repo.contracts.feature_set import EntityKey
 from feature_repo.engine.shard import Shard
+from feature_repo.engine.together import fold_together
 from streaming.epochs import Commit, Epochs
 from streaming.failure import Failure
 from streaming.log.frames import Partition
+from streaming.rebase import Rebase
 from streaming.source import LogSource
 from streaming.updates import Admitted, Barrier, Snapshot, Update
-
-# Events of a partition folded since its last base, after which a restart would take too long:
-# 0.2 s of folding, of each of 8 partitions.
-REBASE_EVENTS = 125_000
-# And epochs, each a file: a quiet stream is rebased about once in ten minutes.
-REBASE_EPOCHS = 60
-# Copying one partition's state delays the stream by up to 40 ms, so two copies are apart.
-_REBASES_AN_EPOCH = 10
-
-
-class Rebase:
-    """Chooses when which partition's state is copied whole, one at a time.
-
-    Args:
-        epoch: time from one barrier to the next.
-        events: folded since the last base of each partition, from its checkpoint.
-        most: such events, after which a partition is copied.
-    """
-
-    def __init__(
-        self, epoch: timedelta, events: Mapping[Partition, int], most: int = REBASE_EVENTS
-    ) -> None:
-        self._events = dict(events)
-        self._most = most
-        self._epochs = dict.fromkeys(events, 0)
-        self._apart_s = epoch.total_seconds() / _REBASES_AN_EPOCH
-        self._next_s = 0.0
-
-    def folded(self, owned: Partition, events: int) -> None:
-        """Count events."""
-        self._events[owned] = self._events.get(owned, 0) + events
-
-    def epoch_ended(self) -> None:
-        """Count an epoch, for every partition that has had events since its base."""
-        for owned, events in self._events.items():
-            self._epochs[owned] = self._epochs.get(owned, 0) + bool(events)
-
-    def due(self, now_s: float) -> Partition | None:
-        """The partition to copy now, if any."""
-        if now_s < self._next_s:
-            return None
-        due = [
-            owned
-            for owned, events in self._events.items()
-            if events >= self._most or self._epochs.get(owned, 0) >= REBASE_EPOCHS
-        ]
-        if not due:
-            return None
-        self._next_s = now_s + self._apart_s
-        chosen = max(due, key=lambda owned: (self._events[owned], owned))
-        self._events[chosen] = self._epochs[chosen] = 0
-        return chosen
 
 
 class Features:
@@ -108,28 +58,35 @@ class Features:
         made: list[Update | Snapshot | Barrier] = []
         with self._failure.noted():
             self._failure.check()
-            for item in items:
-                if isinstance(item, Admitted):
-                    made.append(self._fold(item))
+            for entity, group in groupby(items, _entity_of):
+                if entity is None:
+                    for barrier in group:
+                        made += self._end_epoch(cast(Barrier, barrier))
                 else:
-                    made += self._end_epoch(item)
-            if self._rebase and (owned := self._rebase.due(time.monotonic())):
-                made.append(self._copy(owned))
+                    made += self._fold(cast(list[Admitted], list(group)))
+            if self._rebase:
+                made += self._rebase.step(self._shards)
         return made
 
-    def _fold(self, admitted: Admitted) -> Update:
-        owned = (admitted.entity, admitted.partition)
-        folded = self._shards[owned].fold(admitted.events)
-        if self._rebase:
-            self._rebase.folded(owned, len(admitted.events))
-        return Update(
-            admitted,
-            folded.feature_rows,
-            folded.keys,
-            folded.states,
-            folded.times_us,
-            folded.duplicates,
-        )
+    def _fold(self, batches: list[Admitted]) -> Iterator[Update]:
+        """Fold batches of one entity."""
+        shards = [self._shards[admitted.entity, admitted.partition] for admitted in batches]
+        if len(batches) == 1:
+            made = [shards[0].fold(batches[0].events)]
+        else:
+            made = fold_together(shards, [admitted.events for admitted in batches])
+        for admitted, folded in zip(batches, made, strict=True):
+            if self._rebase:
+                owned = (admitted.entity, admitted.partition)
+                self._rebase.folded(owned, len(admitted.events))
+            yield Update(
+                admitted,
+                folded.feature_rows,
+                folded.keys,
+                folded.states,
+                folded.times_us,
+                folded.duplicates,
+            )
 
     def _end_epoch(self, barrier: Barrier) -> Iterable[Snapshot | Barrier]:
         if self._rebase:
@@ -140,6 +97,10 @@ class Features:
 
     def _copy(self, owned: Partition) -> Snapshot:
         return Snapshot(owned, self._shards[owned].snapshot())
+
+
+def _entity_of(item: Admitted | Barrier) -> str | None:
+    return item.entity if isinstance(item, Admitted) else None
 
 
 class StateWriter(Protocol):
@@ -156,6 +117,9 @@ class StateWriter(Protocol):
     ) -> None:
         """Take in states of distinct keys."""
 
+    def together(self) -> AbstractContextManager[None]:
+        """What is taken in within is written as one."""
+
     def mark(self) -> Callable[[], None]:
         """A function that returns once everything taken in so far is stored."""
 
@@ -168,10 +132,9 @@ class _StoresPartition(StatelessSinkPartition[Update | Snapshot | Barrier]):
         self._stores = stores
 
     def write_batch(self, items: list[Update | Snapshot | Barrier]) -> None:
-        for item in items:
-            with self._stores.failure.noted():
-                self._stores.failure.check()
-                self._stores.take(item)
+        with self._stores.failure.noted():
+            self._stores.failure.check()
+            self._stores.take(*items)
 
     def close(self) -> None:
         with self._stores.failure.noted():
@@ -211,29 +174,39 @@ class Stores(DynamicSink[Update | Snapshot | Barrier]):
         """One worker a process: the writers are its own."""
         return _StoresPartition(self)
 
-    def take(self, item: Update | Snapshot | Barrier) -> None:
-        """Hand an item to the writers."""
-        match item:
-            case Update():
-                if len(item.keys):
+    def take(self, *items: Update | Snapshot | Barrier) -> None:
+        """Hand items to the writers, in their order."""
+        for updated, group in groupby(items, lambda item: isinstance(item, Update)):
+            if updated:
+                self._write(cast(list[Update], list(group)))
+            else:
+                for item in group:
+                    self._mark(cast(Snapshot | Barrier, item))
+
+    def _write(self, updates: list[Update]) -> None:
+        with self._online.together():
+            for update in updates:
+                if len(update.keys):
                     self._online.write(
-                        self._entities[item.admitted.entity],
+                        self._entities[update.admitted.entity],
                         self._generation,
                         # The last: with the first one's, a replay cut into other frames could
                         # put an older state over this one.
-                        item.admitted.last_offset,
-                        item.keys,
-                        item.states,
-                        item.times_us,
+                        update.admitted.last_offset,
+                        update.keys,
+                        update.states,
+                        update.times_us,
                     )
-                self._folded(item)
-                self._epochs.put(item)
-            case Snapshot():
-                self._epochs.put(item)
-            case Barrier():
-                # While a slow disk still commits the epoch before, this one goes on.
-                if item.last or not self._epochs.committing:
-                    self._epochs.put(Commit(item, self._online.mark()))
+        for update in updates:
+            self._folded(update)
+            self._epochs.put(update)
+
+    def _mark(self, item: Snapshot | Barrier) -> None:
+        if isinstance(item, Snapshot):
+            self._epochs.put(item)
+        # While a slow disk still commits the epoch before, this one goes on.
+        elif item.last or not self._epochs.committing:
+            self._epochs.put(Commit(item, self._online.mark()))
 
     def close(self) -> None:
         """Return when everything is stored and committed."""

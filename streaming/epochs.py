@@ -28,7 +28,7 @@ from streaming.lineage import LogRun
 from streaming.log.frames import Partition
 from streaming.updates import Barrier, Position, Snapshot, Update
 
-# Rows of updates that may wait; a snapshot counts as this many, so that only one is in memory.
+# Rows of updates that may wait.
 WAITING_ROWS = 400_000
 # Rows of a partition that become Arrow columns together: few rows take as long as these.
 ROWS_TOGETHER = 4_096
@@ -94,6 +94,7 @@ class Epochs:
         self._committed = committed
         self._events: dict[Partition, list[pa.RecordBatch]] = {}
         self._rows_of: dict[Partition, tuple[int, list[FeatureRows]]] = {}
+        self._begun: set[Partition] = set()  # bases whose copies are being made
         self._waiting: deque[tuple[Item, int]] = deque()
         self._rows = 0
         self._committing = self._closed = False
@@ -179,9 +180,17 @@ class Epochs:
         self._features[entity].write(partition, first_offset, join_rows(parts).to_batch())
 
     def _write_base(self, snapshot: Snapshot) -> None:
-        self._write_events(snapshot.owned)  # for the case that the base goes bad
         checkpoint = self._checkpoints[snapshot.owned]
+        if snapshot.state is None:
+            self._write_events(snapshot.owned)  # for the case that the base goes bad
+            checkpoint.begin_base()
+            self._begun.add(snapshot.owned)
+            return
+        if snapshot.owned not in self._begun:
+            self._write_events(snapshot.owned)
+        self._begun.discard(snapshot.owned)
         checkpoint.add_base(snapshot.state, alone=not self._keep_events)
+        snapshot.written.set()
 
     def _write_events(self, owned: Partition) -> None:
         batches = self._events.pop(owned, [])
@@ -207,9 +216,4 @@ class Epochs:
 
 
 def _weight(item: Item) -> int:
-    match item:
-        case Update():
-            return len(item.admitted.events)
-        case Snapshot():
-            return WAITING_ROWS
-    return 0
+    return len(item.admitted.events) if isinstance(item, Update) else 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -67,12 +67,38 @@ class LatenessGate:
         """Newest log time of a partition (µs); None before its first event."""
         return self._watermarks_us.get(owned)
 
+    def surely_timely(
+        self, partitions: Sequence[Partition], starts: Sequence[int], events: pa.RecordBatch
+    ) -> list[bool]:
+        """Of which partitions the next events are all to be kept, at a quick look.
+
+        Their watermarks move. Those of the others do not: their events are for `judge`.
+
+        Args:
+            partitions: p of them.
+            starts: (p,) of each one's first event, the others behind it; rising from 0.
+            events: n of them, at least one a partition.
+        """
+        known = log_times_us(events)
+        happened = events.column("event_time").cast(pa.int64()).to_numpy()
+        oldest = np.minimum.reduceat(known, starts).tolist()
+        newest = np.maximum.reduceat(known, starts).tolist()
+        furthest = np.maximum.reduceat(happened, starts).tolist()
+        limit = self._limit_us()
+        timely = []
+        for owned, first, last, far in zip(partitions, oldest, newest, furthest, strict=True):
+            watermark = max(self._watermarks_us.get(owned, _BEGINNING), last)
+            kept = max(far, last) <= limit and first > watermark - self._lateness_us
+            if kept:
+                self._watermarks_us[owned] = watermark
+            timely.append(kept)
+        return timely
+
     def judge(self, owned: Partition, events: pa.RecordBatch) -> Verdict:
         """Judge the next events of a partition, one after the other; moves its watermark."""
         known = log_times_us(events)
         happened = events.column("event_time").cast(pa.int64()).to_numpy()
-        limit = to_epoch_us(self._now() + ALLOWED_AHEAD if self._now else LATEST_EVENT)
-        ahead = np.maximum(known, happened) > limit
+        ahead = np.maximum(known, happened) > self._limit_us()
         # The newest instant before each event, not before its frame: how a log is cut into
         # frames must not decide what is late.
         newest = np.empty(len(known) + 1, np.int64)
@@ -83,3 +109,7 @@ class LatenessGate:
             self._watermarks_us[owned] = int(newest[-1])
         late = ~ahead & (known <= newest[:-1] - self._lateness_us)
         return Verdict(late, ahead)
+
+    def _limit_us(self) -> int:
+        """Beyond it an event is ahead of the clock."""
+        return to_epoch_us(self._now() + ALLOWED_AHEAD if self._now else LATEST_EVENT)

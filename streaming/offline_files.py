@@ -11,7 +11,7 @@ import pyarrow as pa
 
 # Columns of few values, and keys that repeat: a dictionary makes them small and fast to read.
 # In ids it only costs time.
-_IDS = frozenset({"event_id", "label_event_id"})
+ID_COLUMNS = frozenset({"event_id", "label_event_id"})
 SUFFIX = ".parquet"
 
 
@@ -64,7 +64,7 @@ def write_options(schema: pa.Schema) -> dict[str, Any]:
     ]
     return {
         "compression": {_leaf(field): "lz4" if field.name in texts else "none" for field in schema},
-        "use_dictionary": [name for name in texts if name not in _IDS],
+        "use_dictionary": [name for name in texts if name not in ID_COLUMNS],
         "column_encoding": dict.fromkeys(packed, "DELTA_BINARY_PACKED"),
         "write_statistics": [f.name for f in schema if pa.types.is_timestamp(f.type)],
         "write_batch_size": 16_384,

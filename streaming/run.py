@@ -20,15 +20,17 @@ from feature_repo.contracts.feature_set import FeatureSet
 from feature_repo.contracts.settings import SHARDS, Settings
 from feature_repo.stores.redis_connection import connect
 from streaming.admission import Admission
-from streaming.dataflow import REBASE_EVENTS, Features, Rebase, Stores, build_dataflow
+from streaming.dataflow import Features, Stores, build_dataflow
 from streaming.epochs import Epochs
 from streaming.failure import Failure
+from streaming.interpreter_pauses import few_pauses
 from streaming.lineage import LogRun
 from streaming.live_logs import LiveLog, Source
 from streaming.log.files import FRAME_ROWS, FileLogReader
 from streaming.log.frames import LogReader, Partition
 from streaming.mapping.dead_letters import DeadLetters
 from streaming.owned import OwnedPartitions
+from streaming.rebase import REBASE_EVENTS, Rebase
 from streaming.report import StreamReport
 from streaming.setup import OfflineTables, Setup, check_store
 from streaming.sinks.online import OnlineWriter
@@ -275,7 +277,8 @@ def _run(
         )
         stores = Stores(setup.entities, run.generation, online, epochs, failure, folded=folded)
         flow = build_dataflow(source, features, stores)
-        run_main(flow)  # type: ignore[no-untyped-call]  # compiled, without hints
+        with few_pauses():
+            run_main(flow)  # type: ignore[no-untyped-call]  # compiled, without hints
         failure.check()
         report.dead_letters = dead_letters.count
     report.rows_online, report.refused_online = online.written, online.refused

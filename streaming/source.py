@@ -35,11 +35,13 @@ class _LogPartition(StatefulSourcePartition[Admitted | Barrier, None]):
     def next_batch(self) -> Iterable[Admitted | Barrier]:
         if (self._ended and not self._waiting) or self._source.failure.error:
             raise StopIteration
-        # One at a time: a partition's values are stored while the next one's are computed.
         with self._source.failure.noted():
             if not self._waiting:
                 self._waiting.extend(self._poll())
-        return [self._waiting.popleft()] if self._waiting else []
+        # Little goes through as one. Of much, a partition's values are stored while the next
+        # one's are computed.
+        ready = 1 if self._busy else len(self._waiting)
+        return [self._waiting.popleft() for _ in range(min(ready, len(self._waiting)))]
 
     def _poll(self) -> list[Admitted | Barrier]:
         now_s = time.monotonic()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -29,9 +30,10 @@ class StateFileError(DaimaError):
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
-    """Write arrays, Arrow texts, numbers, texts, bytes, and lists and dicts of them.
+    """Write arrays, numbers, texts, lists of Arrow buffers, and lists and dicts of these.
 
-    They are on disk when this returns.
+    They are on disk when this returns. A list of buffers is one record of the file, however many
+    there are.
 
     Raises:
         TypeError: something in it is no plain data.
@@ -89,13 +91,11 @@ def _without_arrays(value: Any, path: str, arrays: dict[str, _Array]) -> Any:
         case np.ndarray():
             arrays[path] = np.ascontiguousarray(value)
             return {_TAKEN: "array"}
-        case pa.StringArray():
-            offsets, data = _texts_as_arrays(value)
-            arrays[f"{path}/offsets"], arrays[f"{path}/data"] = offsets, data
-            return {_TAKEN: "texts"}
-        case bytes():
-            arrays[path] = np.frombuffer(value, np.uint8)
-            return {_TAKEN: "bytes"}
+        case [pa.Buffer(), *_]:
+            parts = [np.frombuffer(each, np.uint8) for each in value]
+            arrays[f"{path}/ends"] = np.cumsum([0, *map(len, parts)])
+            arrays[f"{path}/data"] = np.concatenate(parts)
+            return {_TAKEN: "buffers"}
         case None | bool() | int() | float() | str() | np.generic():
             return value.item() if isinstance(value, np.generic) else value
         case list() | tuple():
@@ -107,26 +107,11 @@ def _with_arrays(value: Any, path: str, arrays: dict[str, _Array]) -> Any:
     match value:
         case {"\0": "array"}:
             return arrays[path]
-        case {"\0": "texts"}:
-            offsets, data = arrays[f"{path}/offsets"], arrays[f"{path}/data"]
-            buffers = pa.py_buffer(offsets), pa.py_buffer(data)
-            return pa.StringArray.from_buffers(len(offsets) - 1, *buffers)
-        case {"\0": "bytes"}:
-            return arrays[path].tobytes()
+        case {"\0": "buffers"}:
+            ends, whole = arrays[f"{path}/ends"].tolist(), pa.py_buffer(arrays[f"{path}/data"])
+            return [whole.slice(begin, end - begin) for begin, end in pairwise(ends)]
         case dict():
             return {name: _with_arrays(v, f"{path}/{name}", arrays) for name, v in value.items()}
         case list():
             return [_with_arrays(v, f"{path}/{at}", arrays) for at, v in enumerate(value)]
     return value
-
-
-def _texts_as_arrays(texts: pa.StringArray) -> tuple[_Array, _Array]:
-    """Where each text ends and all their bytes; a slice is copied, nulls there are none."""
-    if texts.null_count:
-        raise TypeError("texts of a state are never null")
-    if texts.offset:
-        texts = pa.concat_arrays([texts])
-    _, offsets, data = texts.buffers()
-    ends = np.frombuffer(offsets, np.int32)[: len(texts) + 1] if offsets else np.zeros(1, np.int32)
-    whole = np.frombuffer(data, np.uint8)[: ends[-1]] if data else np.empty(0, np.uint8)
-    return ends, whole

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -53,10 +54,18 @@ class Update:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A copy of one partition's whole state, after all updates before it in the flow."""
+    """A copy of one partition's whole state, after all updates before it in the flow.
+
+    A copy made in steps comes twice: without the state where it is as of, and with it later.
+
+    Attributes:
+        state: see `Shard.snapshot`; None where the copying begins.
+        written: set once the state is on disk.
+    """
 
     owned: Partition
-    state: dict[str, Any]
+    state: dict[str, Any] | None = None
+    written: Event = field(default_factory=Event, compare=False)
 
 
 @dataclass(frozen=True)

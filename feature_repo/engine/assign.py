@@ -11,9 +11,10 @@ import numpy as np
 from feature_repo.engine.opcodes import *
 
 # Entries of the vector of a shard's counters.
-N_KEYS, N_WORDS, N_ROWS, N_DUPLICATES, N_GROUPS, N_IDS, IDS_SINCE = range(7)
-N_COUNTERS = 7
+N_KEYS, N_WORDS, N_ROWS, N_DUPLICATES, N_GROUPS, N_IDS, IDS_SINCE, IDS_TURN = range(8)
+N_COUNTERS = 8
 NOTHING = -1
+REPEATED = -2  # what follows an event that had come before
 _SHORTEST_MEMORY_US = 60_000_000
 
 
@@ -70,6 +71,14 @@ def copy_ids(ids, others):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True, _nrt=False)
+def add_ids(ids, some, others):  # type: ignore[no-untyped-def]
+    """Put those of some identities into a table that are not in another one."""
+    for at in range(some.shape[0]):
+        if not _has_id(others, some[at]):
+            _add_id(ids, some[at])
+
+
+@numba.njit(cache=True, nogil=True, _nrt=False)
 def assign(  # type: ignore[no-untyped-def]
     lateness, order, e_low, e_high, e_ident, e_known, q_low, q_high,
     table, slot_low, slot_high, slot_at, slot_words, slot_group, slot_batch,
@@ -77,12 +86,15 @@ def assign(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Link the items of `order` (events, and questions as index - n) key by key.
 
-    `group_first[g]` and `following[item]` lead through the items of group g, in order. The caller
-    has made room for every key and identity before.
+    `group_first[g]` and `following[item]` lead through the items of group g, in order; an event
+    left out is followed by `REPEATED`. The caller has made room for every key and identity before.
     """
     n_events = e_low.shape[0]
-    # An identity is remembered for a lateness at least: two tables, the older one is dropped.
+    # An identity is remembered for a lateness at least: two tables that take turns.
     remember = max(lateness, np.int64(_SHORTEST_MEMORY_US))
+    newer, older = ids, old_ids
+    if counters[IDS_TURN] != 0:
+        newer, older = old_ids, ids
     groups = 0
     for step in range(order.shape[0]):
         item = order[step]
@@ -93,18 +105,21 @@ def assign(  # type: ignore[no-untyped-def]
             ident = e_ident[item]
             if ident == 0:
                 ident = np.int64(1)
-            if _has_id(ids, ident) or _has_id(old_ids, ident):
+            if _has_id(newer, ident) or _has_id(older, ident):
                 counters[N_DUPLICATES] += 1
+                following[item] = REPEATED
                 continue
             known = e_known[item]
             if known - counters[IDS_SINCE] > remember:
                 lately = known - counters[IDS_SINCE] <= 2 * remember
-                for place in range(ids.shape[0]):
-                    old_ids[place] = ids[place] if lately else 0
-                    ids[place] = 0
+                newer, older = older, newer
+                counters[IDS_TURN] = 1 - counters[IDS_TURN]
+                newer[:] = 0
+                if not lately:
+                    older[:] = 0
                 counters[N_IDS] = 0
                 counters[IDS_SINCE] = known
-            _add_id(ids, ident)
+            _add_id(newer, ident)
             counters[N_IDS] += 1
             slot, place = find_key(table, slot_low, slot_high, e_low[item], e_high[item])
             if slot < 0:

@@ -57,13 +57,16 @@ class Interner:
         >>> Interner().codes(pa.array(["b", None, "a", "b"])).tolist()
         [1, 0, 2, 1]
         """
-        if texts.null_count == len(texts):
-            return np.zeros(len(texts), np.int64)
-        encoded = texts if pa.types.is_dictionary(texts.type) else texts.dictionary_encode()
-        codes = np.zeros(len(encoded.dictionary) + 1, np.int64)
-        for at, text in enumerate(encoded.dictionary.to_pylist()):
-            codes[at] = self._code(text)
-        result: _Words = codes[encoded.indices.fill_null(len(codes) - 1).to_numpy()]
+        return self.codes_of(*split_texts(texts))
+
+    def codes_of(self, distinct: list[str], places: npt.NDArray[np.int32]) -> _Words:
+        """One code a place in `distinct`; 0 for the place behind its last, which is null's."""
+        codes = np.zeros(len(distinct) + 1, np.int64)
+        few = len(places) < len(distinct)
+        for at in np.unique(places).tolist() if few else range(len(distinct)):
+            if at < len(distinct):
+                codes[at] = self._code(distinct[at])
+        result: _Words = codes[places]
         return result
 
     def _code(self, text: str) -> int:
@@ -94,6 +97,15 @@ class Interner:
         return pa.DictionaryArray.from_arrays(indices, self._array).cast(pa.string())
 
 
+def split_texts(texts: pa.Array) -> tuple[list[str], npt.NDArray[np.int32]]:
+    """The different texts, and each row's place among them; null's is behind the last."""
+    if texts.null_count == len(texts):
+        return [], np.zeros(len(texts), np.int32)
+    encoded = texts if pa.types.is_dictionary(texts.type) else texts.dictionary_encode()
+    distinct = encoded.dictionary.to_pylist()
+    return distinct, encoded.indices.fill_null(len(distinct)).to_numpy()
+
+
 @dataclass(frozen=True)
 class Encoded:
     """n events as the kernels take them.
@@ -102,61 +114,114 @@ class Encoded:
         keys: (n,) the keys' texts, perhaps dictionary-encoded.
         low, high: (n,) 128-bit hash of the key.
         ident: (n,) hash of (key, event id).
-        time, known: (n,) event time and log time, µs since 1970.
-        bits: (n,) which filters the event passes and which stored columns it has.
-        values: (columns, n) the stored columns' words.
+        known: (n,) log time, µs since 1970.
+        words: (n, `E_VALUES` + stored columns) each event as the kernels read it: event time and
+            log time, which filters it passes and which stored columns it has, the columns' words.
     """
 
     keys: pa.Array
     low: _Words
     high: _Words
     ident: _Words
-    time: _Words
     known: _Words
-    bits: _Words
-    values: npt.NDArray[np.int64]
+    words: npt.NDArray[np.int64]
 
 
 # Odd, so that multiplication by it loses nothing (the 64-bit golden ratio).
 _SPREAD = np.int64(-7046029254386353131)
 
 
-def encode(program: Program, events: pa.RecordBatch, interner: Interner, first: int) -> Encoded:
-    """Encode a batch whose keys are all there; its rows are numbered from `first` on."""
-    rows = len(events)
-    keys = key_column(program.entity, events)
-    low, high = hash128(keys)
-    with np.errstate(over="ignore"):
-        ident = hash64(events.column("event_id")) ^ (low * _SPREAD)
-    columns = _Columns(events)
+class Encoding:
+    """A batch encoded for any shard: only texts and numbers of events are a shard's own.
+
+    Args:
+        program: of the entity.
+        events: whose keys are all there.
+    """
+
+    def __init__(self, program: Program, events: pa.RecordBatch) -> None:
+        rows = len(events)
+        self.keys = key_column(program.entity, events)
+        self._low, self._high = hash128(self.keys)
+        with np.errstate(over="ignore"):
+            self._ident = hash64(events.column("event_id")) ^ (self._low * _SPREAD)
+        columns = _Columns(events)
+        bits = _bits_of_filters(program, columns)
+        # A copy: Arrow's memory is read-only, for which the kernels would be compiled once more.
+        self._known = np.array(log_times_us(events))
+        labels = columns.kinds == _LABEL
+        if label_bit := int(program.constants[op.K_LABEL_BIT]):
+            bits |= np.where(labels, label_bit, 0)
+        # An event's words together: the kernels take events up key by key, not in this order.
+        self._words = np.empty((rows, op.E_VALUES + len(program.stored)), np.int64)
+        self._words[:, op.E_TIME] = events.column("event_time").cast(pa.int64()).to_numpy()
+        self._words[:, op.E_KNOWN] = self._known
+        self._texts: list[tuple[int, int, list[str], npt.NDArray[np.int32]]] = []
+        self._ordinal = -1
+        for at, stored in enumerate(program.stored, op.E_VALUES):
+            if stored.kind == "known":
+                self._words[:, at], present = self._known, labels
+            elif stored.kind == "ordinal":
+                self._ordinal, present = at, ~labels
+            elif stored.kind == "texts":
+                present = self._split(at, stored, columns) & _passing(program, stored, bits)
+            else:
+                self._words[:, at], present = _values(stored, columns)
+                present &= _passing(program, stored, bits)
+            bits |= present.astype(np.int64) << (len(program.filters) + at - op.E_VALUES)
+        self._words[:, op.E_BITS] = bits
+
+    def _split(self, at: int, stored: Stored, columns: _Columns) -> _Bits:
+        present = np.zeros(len(self._known), np.bool_)
+        for place, name in enumerate(stored.sources):
+            distinct, places = split_texts(columns[name])
+            self._texts.append((at, op.TEXT_BITS * place, distinct, places))
+            present |= places < len(distinct)
+        return present
+
+    def cut(self, start: int, stop: int, interner: Interner, first: int) -> Encoded:
+        """Events start..stop-1 for a shard, whose texts are the interner's.
+
+        The first of them is its event number `first`.
+        """
+        whole = stop - start == len(self._known)
+        # Whoever takes all takes this table itself: there is nobody else.
+        words = self._words if whole else self._words[start:stop].copy()
+        part = slice(start, stop)
+        for at in {at for at, *_ in self._texts}:
+            words[:, at] = 0
+        for at, shift, distinct, places in self._texts:
+            if distinct:
+                words[:, at] |= interner.codes_of(distinct, places[part]) << shift
+        if self._ordinal >= 0:
+            words[:, self._ordinal] = np.arange(first, first + stop - start)
+        return Encoded(
+            self.keys.slice(start, stop - start),
+            self._low[part],
+            self._high[part],
+            self._ident[part],
+            self._known[part],
+            words,
+        )
+
+
+def _bits_of_filters(program: Program, columns: _Columns) -> _Words:
     by_kind = np.zeros(len(EVENT_TYPES) + 1, np.int64)
     for at, chosen in enumerate(program.filters):
         for kind in chosen.event_types or _INSIDE:
             by_kind[EVENT_TYPE_CODE[kind]] |= 1 << at
-    bits = by_kind[columns.kinds]
+    bits: _Words = by_kind[columns.kinds]
     for at, chosen in enumerate(program.filters):
         for comparison in chosen.where:
             bits[~_holds(comparison, columns)] &= ~(1 << at)
-    label_bit = int(program.constants[op.K_LABEL_BIT])
-    # Copies: Arrow's memory is read-only, for which the kernels would be compiled once more.
-    time = np.array(events.column("event_time").cast(pa.int64()))
-    known = np.array(log_times_us(events))
-    labels = columns.kinds == _LABEL
-    if label_bit:
-        bits |= np.where(labels, label_bit, 0)
-    values = np.zeros((len(program.stored), rows), np.int64)
-    for at, stored in enumerate(program.stored):
-        if stored.kind == "known":
-            values[at], present = known, labels
-        elif stored.kind == "ordinal":
-            values[at] = np.arange(first, first + rows)
-            present = ~labels
-        else:
-            values[at], present = _words(stored, columns, interner)
-            wanted = sum(1 << program.filters.index(one) for one in stored.filters)
-            present = present & (bits & wanted != 0)
-        bits |= present.astype(np.int64) * int(program.columns[at, op.C_BIT])
-    return Encoded(keys, low, high, ident, time, known, bits, values)
+    return bits
+
+
+def _passing(program: Program, stored: Stored, bits: _Words) -> _Bits:
+    """Which events pass a filter of the features that use a stored column."""
+    wanted = sum(1 << program.filters.index(one) for one in stored.filters)
+    result: _Bits = bits & wanted != 0
+    return result
 
 
 class _Columns:
@@ -196,7 +261,7 @@ def _holds(comparison: Comparison, columns: _Columns) -> _Bits:
     return result
 
 
-def _words(stored: Stored, columns: _Columns, interner: Interner) -> tuple[_Words, _Bits]:
+def _values(stored: Stored, columns: _Columns) -> tuple[_Words, _Bits]:
     """A stored column's words and where it has a value."""
     rows = len(columns.events)
     if stored.kind == "one":
@@ -204,13 +269,8 @@ def _words(stored: Stored, columns: _Columns, interner: Interner) -> tuple[_Word
         if stored.sources:
             there = columns[stored.sources[0]].is_valid().to_numpy(zero_copy_only=False)
         return np.ones(rows, np.int64), there
-    if stored.kind == "texts":
-        word = np.zeros(rows, np.int64)
-        for at, name in enumerate(stored.sources):
-            word |= interner.codes(columns[name]) << (op.TEXT_BITS * at)
-        return word, word != 0
     column = columns[stored.sources[0]]
-    present = ~column.is_null().to_numpy(zero_copy_only=False)
+    present = column.is_valid().to_numpy(zero_copy_only=False)
     if stored.kind == "hash":
         return (hash64(column) if present.any() else np.zeros(rows, np.int64)), present
     if stored.kind == "float":
@@ -219,4 +279,6 @@ def _words(stored: Stored, columns: _Columns, interner: Interner) -> tuple[_Word
         present = present & ~np.isnan(numbers)
         # -0.0 and 0.0 are one number with two bit patterns.
         return (numbers + 0.0).view(np.int64), present
-    return column.fill_null(0).to_numpy().astype(np.int64, copy=False), present
+    if column.null_count:
+        column = column.fill_null(0)
+    return column.to_numpy().astype(np.int64, copy=False), present

@@ -8,6 +8,8 @@ import numpy as np
 from feature_repo.engine.assign import N_GROUPS, N_ROWS, N_WORDS, NOTHING
 from feature_repo.engine.block import HEAD_WORDS, keep_from, load, measure, settle, store
 from feature_repo.engine.opcodes import *
+from feature_repo.engine.prefetch import AHEAD, prefetch, prefetch_block
+from feature_repo.engine.running import extend
 from feature_repo.engine.scan import evaluate
 
 # Why the kernel came back before the end: the caller makes room and calls it again.
@@ -122,12 +124,23 @@ def _place(slot, words, slot_at, slot_words, B, free, counters):  # type: ignore
     slot_words[slot] = which * CLASS_WORDS
 
 
+@numba.njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+def _look_ahead(group, group_slot, group_first, slot_at, B, E):  # type: ignore[no-untyped-def]
+    """Begin to load what a group will need: where its block is, and of a nearer one the block."""
+    if group_slot[group] >= 0:
+        prefetch(slot_at, group_slot[group])
+    prefetch(E, group_first[group] * E.shape[1])
+    slot = group_slot[max(group - AHEAD // 2, 0)]
+    if slot >= 0 and slot_at[slot] >= 0:
+        prefetch_block(B, slot_at[slot])
+
+
 @numba.njit(cache=True, nogil=True, _nrt=False)
 def fold_groups(  # type: ignore[no-untyped-def]
     K, P, A, F, C, SR, N,
-    e_time, e_known, e_bits, e_values, e_floats, q_time, slot_at, slot_words, B, free, counters,
+    E, EF, q_time, slot_at, slot_words, B, free, counters,
     group_slot, group_first, following,
-    T, M, V, VF, S, SF, AI, AF, LN, CN, DK, DS, clock, counts,
+    T, M, V, VF, S, SF, AI, AF, LN, LP, LK, SB, AT, DK, DS, clock, counts,
     want_rows, oi, of, ofi, ok, row_source, row_time, begin,
 ):  # fmt: skip
     """Work through the groups from `begin` on.
@@ -135,14 +148,17 @@ def fold_groups(  # type: ignore[no-untyped-def]
     Returns (why it came back, at which group). What is left of that group begins at its
     `group_first`, which is moved on.
     """
-    n_events = e_time.shape[0]
+    n_events = E.shape[0]
     hop = K[K_HOP]
     label = K[K_LABEL_BIT]
     columns = K[K_COLUMNS]
     fixed = 4 * HEAD_WORDS + 2 * columns + K[K_SETTLED] + 2 * CLASS_WORDS
     for group in range(begin, counters[N_GROUPS]):
+        if group + AHEAD < counters[N_GROUPS]:
+            _look_ahead(group + AHEAD, group_slot, group_first, slot_at, B, E)
         slot = group_slot[group]
         n = np.int64(0)
+        summed = np.int64(0)  # events whose sums are up to date
         newest = np.int64(-(1 << 62))
         for s in range(K[K_SETTLED]):
             S[s] = 0
@@ -161,8 +177,10 @@ def fold_groups(  # type: ignore[no-untyped-def]
                 limit = n - 1
                 while limit >= 0 and T[limit] > t:
                     limit -= 1
+                extend(K, P, T, M, LP, LK, SB, summed, n)
+                summed = n
                 evaluate(
-                    K, P, A, F, T, M, V, VF, S, SF, AI, AF, LN, CN, DK, DS, clock,
+                    K, P, A, F, T, M, V, VF, S, SF, AI, AF, LN, LP, LK, SB, AT, DK, DS, clock,
                     t, limit, oi, of, ofi, ok, question,
                 )  # fmt: skip
                 item = following[item]
@@ -174,8 +192,10 @@ def fold_groups(  # type: ignore[no-untyped-def]
             if counters[N_WORDS] + (n + 2) * (2 + columns) * 5 // 4 + fixed > B.shape[0]:
                 reason = np.int64(MORE_WORDS)
                 break
-            t = e_time[item]
-            bits = e_bits[item]
+            prefetch(E, following[item] * E.shape[1])
+            t = E[item, E_TIME]
+            known = E[item, E_KNOWN]
+            bits = E[item, E_BITS]
             if hop > 0:
                 t -= t % hop
             at = n
@@ -187,7 +207,7 @@ def fold_groups(  # type: ignore[no-untyped-def]
             again = at
             if is_label:
                 again = n
-                while again > 0 and T[again - 1] > e_known[item]:
+                while again > 0 and T[again - 1] > known:
                     again -= 1
             rows = np.int64(0)
             if want_rows and not is_label:
@@ -197,15 +217,17 @@ def fold_groups(  # type: ignore[no-untyped-def]
             if counters[N_ROWS] + rows > row_source.shape[0]:
                 reason = np.int64(MORE_ROWS)
                 break
-            if e_known[item] > newest:
-                newest = e_known[item]
+            if known > newest:
+                newest = known
             changed = True
             position = at
             if hop > 0 and at > 0 and T[at - 1] == t:
                 position = at - 1
                 for c in range(columns):
                     if bits & C[c, C_BIT] != 0:
-                        _merge_tile(C, V, VF, M, c, position, e_values[c, item], e_floats[c, item])
+                        _merge_tile(
+                            C, V, VF, M, c, position, E[item, E_VALUES + c], EF[item, E_VALUES + c]
+                        )
             else:
                 for i in range(n, at, -1):
                     T[i] = T[i - 1]
@@ -213,20 +235,23 @@ def fold_groups(  # type: ignore[no-untyped-def]
                 for c in range(columns):
                     for i in range(n, at, -1):
                         V[c, i] = V[c, i - 1]
-                    V[c, at] = e_values[c, item]
+                    V[c, at] = E[item, E_VALUES + c]
                 T[at] = t
                 M[at] = bits
                 n += 1
+            summed = min(summed, position)
             if rows > 0:
+                extend(K, P, T, M, LP, LK, SB, summed, n)
+                summed = n
                 row = counters[N_ROWS]
                 begin_at = again + 1 if is_label else position
                 for later in range(begin_at, n if hop == 0 else position + 1):
                     own = later == position and not is_label
                     if not own and M[later] & label != 0:
                         continue
-                    when = e_time[item] if own else T[later]
+                    when = E[item, E_TIME] if own else T[later]
                     evaluate(
-                        K, P, A, F, T, M, V, VF, S, SF, AI, AF, LN, CN, DK, DS, clock,
+                        K, P, A, F, T, M, V, VF, S, SF, AI, AF, LN, LP, LK, SB, AT, DK, DS, clock,
                         when, later if hop == 0 else n - 1, oi, of, ofi, ok, row,
                     )  # fmt: skip
                     row_source[row] = item if own else -1 - V[K[K_ORDINAL], later]
@@ -236,6 +261,7 @@ def fold_groups(  # type: ignore[no-untyped-def]
             taken += 1
             if taken % _LET_GO_EVERY == 0:
                 n = _let_go(K, SR, N, T, M, V, VF, S, SF, n, newest)
+                summed = np.int64(0)
             item = following[item]
         if changed:
             n = _let_go(K, SR, N, T, M, V, VF, S, SF, n, newest)

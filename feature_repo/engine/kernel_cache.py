@@ -8,7 +8,9 @@ of all of the engine's source, so that it cannot.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -25,6 +27,7 @@ def source_fingerprint(folder: Path) -> str:
 
 def use_kernel_cache() -> None:
     """Point numba at the folder, unless `NUMBA_CACHE_DIR` names another."""
+    _load_without_blas()
     if os.environ.get("NUMBA_CACHE_DIR"):
         return
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "daima"
@@ -34,3 +37,19 @@ def use_kernel_cache() -> None:
         root = Path(tempfile.gettempdir()) / f"daima-{os.getuid()}"
     folder = root / f"kernels-{source_fingerprint(Path(__file__).parent)}"
     numba.config.CACHE_DIR = str(folder)
+
+
+def _load_without_blas() -> None:
+    """Load what numba loads with its first kernel, without SciPy's linear algebra.
+
+    numba asks whether that is there, for matrix products in kernels. No kernel of ours has one,
+    and the import takes as long as all of numba.
+    """
+    blas = "scipy.linalg.cython_blas"
+    if blas in sys.modules:
+        return
+    sys.modules[blas] = None  # type: ignore[assignment]  # "not there", to an import
+    try:
+        importlib.import_module("numba.np.arraymath")
+    finally:
+        del sys.modules[blas]

@@ -6,8 +6,10 @@ The kernels' arrays have one or two letters:
     T, M          event times and bits of the key at hand, in (event time, log order)
     V, VF         its stored columns' values (column, event), as words and as floats
     S, SF         what is settled of it, as words and as floats
-    AI, AF        the atoms' running integers and floats     LN, CN   counters of filters
+    AI, AF        the atoms' running integers and floats     LN       counters of filters
+    LP, LK, SB    sums over the key's events (see `running`)   AT   where windows began last
     DK, DS        sets of values met in a walk, and in which walk
+    E, EF         events of a batch, a row each, as words and as floats
     B             all blocks     oi, of, ofi, ok   outputs (row, place), see `values.Outputs`
 """
 
@@ -93,6 +95,16 @@ MERGE_ADD_I, MERGE_ADD_F, MERGE_MIN_I, MERGE_MIN_F, MERGE_MAX_I, MERGE_MAX_F = r
     K_FILTERS,
 ) = range(13)
 K_WIDTH = 13
+
+# Columns of the table of events; the stored columns' words are behind them.
+E_TIME, E_KNOWN, E_BITS, E_VALUES = range(4)
+
+# Counters of filters lie two to a word: two filters' bits are spread over it and added at once.
+LANES_A_WORD = 2
+LANES_MASK = 3
+LANES_SPREAD = 1 | 1 << 31
+LANES_ONES = 1 | 1 << 32
+LANES_COUNT = (1 << 32) - 1
 
 FOREVER = 1 << 62  # a window, or a reach, without an older edge
 TEXT_BITS = 21  # a text's code in a word of three

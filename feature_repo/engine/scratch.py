@@ -20,8 +20,8 @@ class Scratch:
         self.settled = np.zeros(settled, np.int64)
         self.atom_ints = np.zeros((atoms, 3), np.int64)
         self.atom_floats = np.zeros((atoms, 3), np.float64)
-        self.lanes = np.zeros((filters + 3) // 4, np.int64)
-        self.counts_of_filters = np.zeros(filters, np.int64)
+        self.lanes = np.zeros(-(-filters // op.LANES_A_WORD), np.int64)
+        self.begins = np.zeros(len(program.features), np.int64)
         self.clock = np.zeros(1, np.int64)
         self.counts = np.zeros(columns, np.int64)
         self.grow(events)
@@ -35,6 +35,9 @@ class Scratch:
         self.times = np.zeros(events, np.int64)
         self.bits = np.zeros(events, np.int64)
         self.values = np.zeros((columns, events), np.int64)
+        self.lane_sums = np.zeros((events + 1, 2 * len(self.lanes)), np.int64)
+        self.sessions = np.zeros((events, 2), np.int64)
+        self.links = np.zeros((len(self._program.passes), events), np.int64)
         self.set_values = np.zeros((sets, places), np.int64)
         self.set_stamps = np.zeros((sets, places), np.int64)
         self.local_texts = np.zeros(3 * columns * events + len(self._program.settled), np.int64)
@@ -57,12 +60,15 @@ class Scratch:
 
     @property
     def running(self) -> tuple[np.ndarray, ...]:
-        """Atoms, counters and sets of one scan."""
+        """Atoms, counters, sums and sets of one scan."""
         return (
             self.atom_ints,
             self.atom_floats,
             self.lanes,
-            self.counts_of_filters,
+            self.lane_sums,
+            self.links,
+            self.sessions,
+            self.begins,
             self.set_values,
             self.set_stamps,
             self.clock,

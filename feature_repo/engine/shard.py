@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,8 @@ import pyarrow as pa
 from feature_repo.contracts.errors import DefinitionError
 from feature_repo.engine import assign, fold
 from feature_repo.engine import opcodes as op
-from feature_repo.engine.encode import Encoded, Interner, encode
+from feature_repo.engine.encode import Encoded, Encoding, Interner
+from feature_repo.engine.folded import Folded
 from feature_repo.engine.hashing import hash128
 from feature_repo.engine.keyspace import Keyspace
 from feature_repo.engine.program import Program
@@ -21,40 +20,14 @@ from feature_repo.engine.projection import needed, plain_texts
 from feature_repo.engine.recent_ids import RecentIds
 from feature_repo.engine.rows import FeatureRows
 from feature_repo.engine.scratch import Scratch
+from feature_repo.engine.state_copy import Snapshotting
 from feature_repo.engine.state_writer import states_of_slots
+from feature_repo.engine.together import fold_together
 from feature_repo.engine.values import Outputs, feature_columns
 
-SNAPSHOT_FORMAT = 2
+SNAPSHOT_FORMAT = 3
 _Words = npt.NDArray[np.int64]
 _NO_WORDS = np.empty(0, np.int64)
-
-
-@dataclass(frozen=True)
-class Folded:
-    """What a batch of n events made of a shard.
-
-    Attributes:
-        feature_rows: a row an event, in log order, as of that event. After late events, behind
-            them, rows of the events that these changed, again: of rows with one event id the last
-            one holds. `rows` are the same as Arrow.
-        source: (rows,) the row's position in the batch; -1 for rows given again.
-        keys: (k,) the keys that the batch touched, each once.
-        states: (k,) their online values.
-        times_us: (k,) newest log time folded into each.
-        duplicates: events left out because their key and id had come before.
-    """
-
-    feature_rows: FeatureRows
-    source: npt.NDArray[np.int64]
-    keys: pa.Array
-    states: pa.Array
-    times_us: _Words
-    duplicates: int
-
-    @cached_property
-    def rows(self) -> pa.RecordBatch:
-        """The feature rows, of `program.row_schema`."""
-        return self.feature_rows.to_batch()
 
 
 class _Groups:
@@ -105,19 +78,20 @@ class Shard:
             rows: whether feature rows are wanted.
             states: whether the touched keys' online values are wanted.
         """
-        keep = needed(self.program, events)
-        if keep is not None:
-            events = events.filter(pa.array(keep))
-        encoded = self._encode(events)
+        return fold_together([self], [events], rows=rows, states=states)[0]
+
+    def fold_part(
+        self, events: pa.RecordBatch, encoding: Encoding, start: int, *, rows: bool, states: bool
+    ) -> Folded:
+        """As `fold`, of events that are needed and lie in an encoding from `start` on."""
+        encoded = encoding.cut(start, start + len(events), self._interner, self._folded)
         order = np.arange(len(events), dtype=np.int64)
         outputs, given = self._run(encoded, order, None, rows)
         keys, times, online = self._touched(encoded, states)
         self._remember(events, encoded)
-        batch, source = self._rows(events, encoded, outputs, given)
-        if keep is not None:
-            source = np.where(source < 0, source, np.flatnonzero(keep)[source])
+        feature_rows, source = self._rows(events, encoded, outputs, given)
         duplicates = int(self._space.counters[assign.N_DUPLICATES])
-        return Folded(batch, source, keys, online, times, duplicates)
+        return Folded(feature_rows, source, keys, online, times, duplicates)
 
     def ask(
         self, events: pa.RecordBatch, keys: pa.Array, at_us: npt.NDArray[np.int64]
@@ -136,7 +110,7 @@ class Shard:
         keep = needed(self.program, events)
         if keep is not None:
             events = events.filter(pa.array(keep))
-        encoded = self._encode(events)
+        encoded = Encoding(self.program, events).cut(0, len(events), self._interner, self._folded)
         n, q = len(events), len(keys)
         at_us = np.array(at_us, np.int64)
         # The log is nearly ordered: a question comes behind every event known by its instant, so
@@ -169,9 +143,6 @@ class Shard:
             self._recent.add(ids, plain_texts(encoded.keys), encoded.known, self._folded)
         self._folded += len(events)
 
-    def _encode(self, events: pa.RecordBatch) -> Encoded:
-        return encode(self.program, events, self._interner, self._folded)
-
     def _texts(self, codes: _Words, rows: npt.NDArray[np.intp]) -> pa.Array:
         return self._interner.array(codes)
 
@@ -200,11 +171,8 @@ class Shard:
                 program.columns,
                 program.settled,
                 program.keeps,
-                encoded.time,
-                encoded.known,
-                encoded.bits,
-                encoded.values,
-                encoded.values.view(np.float64),
+                encoded.words,
+                encoded.words.view(np.float64),
                 at_us,
                 space.slot_at,
                 space.slot_words,
@@ -268,7 +236,9 @@ class Shard:
             groups.following,
         )
         self._groups = groups
-        self._first_items = groups.first[: int(space.counters[assign.N_GROUPS])].copy()
+        count = int(space.counters[assign.N_GROUPS])
+        self._first_items = groups.first[:count].copy()
+        space.before_change(groups.slot[:count], encoded.ident, groups.following)
         return groups
 
     def _touched(self, encoded: Encoded, states: bool) -> tuple[pa.Array, _Words, pa.Array]:
@@ -310,14 +280,23 @@ class Shard:
 
     def snapshot(self) -> dict[str, Any]:
         """Plain data to build an equal shard from; shares no array with the live state."""
-        return {
-            "format": SNAPSHOT_FORMAT,
-            "fingerprint": self.program.fingerprint,
-            "folded": self._folded,
-            "texts": list(self._interner.texts),
-            "recent": self._recent.snapshot(),
-            **self._space.snapshot(),
-        }
+        copy = self.copying()
+        while not copy.step(1 << 62):
+            pass
+        return copy.result()
+
+    def copying(self) -> Snapshotting:
+        """Begin a snapshot as of now, made in steps; events are folded in between."""
+        return Snapshotting(
+            self._space,
+            {
+                "format": SNAPSHOT_FORMAT,
+                "fingerprint": self.program.fingerprint,
+                "folded": self._folded,
+                "texts": list(self._interner.texts),
+                "recent": self._recent.snapshot(),
+            },
+        )
 
     @classmethod
     def restore(cls, program: Program, snapshot: dict[str, Any]) -> Shard:

@@ -16,6 +16,8 @@ import numpy as np
 
 from feature_repo.engine.block import load, measure, store
 from feature_repo.engine.opcodes import *
+from feature_repo.engine.prefetch import AHEAD, prefetch, prefetch_block
+from feature_repo.engine.running import extend
 from feature_repo.engine.scan import evaluate
 
 STATE_HEAD = 2  # words before the block
@@ -44,6 +46,9 @@ def write_states(  # type: ignore[no-untyped-def]
     """
     for k in range(begin, slots.shape[0]):
         slot = slots[k]
+        if k + AHEAD < slots.shape[0]:
+            prefetch(slot_at, slots[k + AHEAD])
+            prefetch_block(B, slot_at[slots[k + AHEAD // 2]])
         n, newest = load(B, slot_at[slot], K, C, T, M, V, S)
         words, wide = measure(K, C, T, M, n, newest, counts)
         if K[K_ORDINAL] >= 0:
@@ -121,7 +126,8 @@ def _block_words(B, at, limit, K):  # type: ignore[no-untyped-def]
 @numba.njit(cache=True, nogil=True, _nrt=False)
 def read_many(  # type: ignore[no-untyped-def]
     K, P, A, F, C, fingerprint, words, begins, ends, times,
-    T, M, V, VF, S, SF, AI, AF, LN, CN, DK, DS, clock, oi, of, ofi, ok, outcome, text_at,
+    T, M, V, VF, S, SF, AI, AF, LN, LP, LK, SB, AT, DK, DS, clock,
+    oi, of, ofi, ok, outcome, text_at,
 ):  # fmt: skip
     """Evaluate states words[begins[k]:ends[k]] at times[k]; an empty one is a key without events.
 
@@ -150,7 +156,8 @@ def read_many(  # type: ignore[no-untyped-def]
         limit = n - 1
         while limit >= 0 and T[limit] > t:
             limit -= 1
+        extend(K, P, T, M, LP, LK, SB, 0, n)
         evaluate(
-            K, P, A, F, T, M, V, VF, S, SF, AI, AF, LN, CN, DK, DS, clock,
+            K, P, A, F, T, M, V, VF, S, SF, AI, AF, LN, LP, LK, SB, AT, DK, DS, clock,
             t, limit, oi, of, ofi, ok, k,
         )  # fmt: skip

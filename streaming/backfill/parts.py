@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_repo.contracts.errors import InputError
-from streaming.offline_files import sync, write_options
+from streaming.backfill.flat_parquet import FlatWriter, flat_parquet, is_flat
+from streaming.offline_files import ID_COLUMNS, sync, write_options
 
 # Events a part: the more, the fewer files; a restart computes a part that was not finished anew.
 PART_EVENTS = 1 << 20
@@ -67,19 +68,34 @@ class Parts:
         firsts = (number * self.job.part_events for number in range(self.expected(events)))
         return [first for first in firsts if not self.path(first).exists()]
 
-    @contextmanager
-    def write(self, first: int, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-        """A writer of one part, which appears when the block ends without an error."""
+    def unfinished(self, first: int) -> Path:
+        """The file to write the part to; it is none of the parts before `finish`."""
         path = self.path(first)
-        unfinished = path.with_name(f".{path.name}.part")
-        # Without Arrow's own schema: a dictionary here is a plain text to every reader.
-        with pq.ParquetWriter(
-            unfinished, schema, **write_options(schema), store_schema=False
-        ) as writer:
-            yield writer
+        return path.with_name(f".{path.name}.part")
+
+    def finish(self, first: int) -> None:
+        """Make a written part appear, once all of it is on disk."""
+        unfinished, path = self.unfinished(first), self.path(first)
         sync([unfinished])
         unfinished.replace(path)
         sync([path.parent])
+
+
+@contextmanager
+def rows_file(path: Path, schema: pa.Schema) -> Iterator[FlatWriter | pq.ParquetWriter]:
+    """A writer of feature rows, one row group a batch."""
+    if is_flat(schema):
+        with flat_parquet(path, schema, ID_COLUMNS) as flat:
+            yield flat
+    else:
+        with table_file(path, schema) as writer:
+            yield writer
+
+
+def table_file(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """A writer of rows with any columns."""
+    # Without Arrow's own schema: a dictionary here is a plain text to every reader.
+    return pq.ParquetWriter(path, schema, **write_options(schema), store_schema=False)
 
 
 @contextmanager

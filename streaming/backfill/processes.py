@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 
 from feature_repo.contracts.errors import DaimaError
 from streaming.backfill.share import BackfillReport, Share
+
+# A forked process has everything loaded, which takes a new one more than a second: as long as
+# folding a million events. No thread survives a fork, but a share asks for none: its kernels and
+# files run in its own, Arrow starts pools of threads anew, and Polars, which does not, is not used.
+_CONTEXT = (
+    multiprocessing.get_context("fork")
+    if sys.platform == "linux"
+    else multiprocessing.get_context("spawn")
+)
 
 
 class ShareError(DaimaError):
@@ -19,20 +29,20 @@ def write_shares(shares: Sequence[Share], progress: Callable[[int], None]) -> Ba
     """Write the missing parts of all shares at once; the processes end with this one.
 
     Each process reads all events: those of its share of the keys it folds for the first entity,
-    all of them for the others. `progress` follows the first process.
+    all of them for the others, which are few. `progress` follows the first process.
 
     Raises:
         ShareError: one of them failed; the others are stopped, what they have finished stays.
     """
-    # Not forked: Arrow's and numba's threads do not survive that.
-    context = multiprocessing.get_context("spawn")
     processes = []
     total = BackfillReport()
     listening: dict[Connection, int] = {}
     try:
         for number, share in enumerate(shares):
-            ours, theirs = context.Pipe(duplex=False)
-            process = context.Process(target=_write, args=(theirs, share, os.getpid()), daemon=True)
+            ours, theirs = _CONTEXT.Pipe(duplex=False)
+            process = _CONTEXT.Process(
+                target=_write, args=(theirs, share, os.getpid()), daemon=True
+            )
             process.start()
             theirs.close()
             processes.append(process)
@@ -86,4 +96,5 @@ def _write(parent: Connection, share: Share, parent_id: int) -> None:
         parent.send(share.write(progress))
     except Exception as error:  # the parent tells the person
         parent.send(f"{type(error).__name__}: {error}")
-    parent.close()
+    # Without the end of an interpreter: what the parent had begun, in files and otherwise, is its.
+    os._exit(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import pyarrow as pa
 from feature_repo.contracts.feature_set import FeatureSet
 from feature_repo.stores.event_history import plain
 from streaming.backfill.feature_rows import FeatureRows
-from streaming.backfill.parts import Job, Parts
+from streaming.backfill.parts import Job, Parts, rows_file
 from streaming.backfill.source import Source
 from streaming.lateness import LatenessGate
 from streaming.mapping.dead_letters import DeadLetter, DeadLetters
@@ -84,20 +85,54 @@ class Share:
         size, report = self.job.part_events, late.report
         rows = FeatureRows(self.feature_set, (self.which, self.job.processes))
         batches = _Cut(self.source.batches(rows.columns, self.feature_set, late), size)
-        for first in range(0, missing[-1] + 1, size):
-            writing = parts.write(first, rows.schema) if first in missing else nullcontext()
-            with writing as writer:
-                for events in batches.part():
-                    if writer is None:
-                        rows.skip(events)
-                    else:
-                        computed = rows.fold(events)
-                        report.rows += len(computed)
-                        if len(computed):
-                            writer.write_batch(computed, row_group_size=len(computed))
-                    report.events += len(events)
-                    progress(len(events))
-            report.parts += writer is not None
+        with _Finishing(parts) as finishing:
+            for first in range(0, missing[-1] + 1, size):
+                wanted = first in missing
+                path = parts.unfinished(first)
+                with rows_file(path, rows.schema) if wanted else nullcontext() as writer:
+                    for events in batches.part():
+                        if writer is None:
+                            rows.skip(events)
+                        else:
+                            computed = rows.fold(events)
+                            report.rows += len(computed)
+                            if len(computed):
+                                writer.write_batch(computed)
+                        report.events += len(events)
+                        progress(len(events))
+                if wanted:
+                    finishing.add(first)
+                    report.parts += 1
+
+
+class _Finishing:
+    """Waits for the disk while the next part is computed; that takes no core."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._thread = ThreadPoolExecutor(1, "finish-part")
+        self._last: Future[None] | None = None
+
+    def add(self, first: int) -> None:
+        """Finish one part, as soon as the one before is.
+
+        Raises:
+            OSError: the part before could not be.
+        """
+        self._wait()
+        self._last = self._thread.submit(self._parts.finish, first)
+
+    def _wait(self) -> None:
+        if self._last is not None:
+            self._last.result()
+
+    def __enter__(self) -> _Finishing:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._thread.shutdown()
+        if kind is None:
+            self._wait()
 
 
 class _Cut:

@@ -14,7 +14,7 @@ from feature_repo.contracts.errors import InputError
 from feature_repo.contracts.feature_set import FeatureSet
 from feature_repo.engine.program import compile_program
 from feature_repo.stores.stream_history import Spine, features_at, needed_columns
-from streaming.backfill.parts import Job, Parts, held
+from streaming.backfill.parts import Job, Parts, held, table_file
 from streaming.backfill.share import BackfillReport
 from streaming.backfill.source import Source
 
@@ -97,8 +97,9 @@ def backfill_spine(
             whole = rows
             for name in answers.column_names:
                 whole = whole.append_column(answers.field(name), answers.column(name))
-            with parts.write(0, whole.schema) as writer:
+            with table_file(parts.unfinished(0), whole.schema) as writer:
                 writer.write_table(whole)
+            parts.finish(0)
             report.parts = 1
     report.seconds = time.monotonic() - started_s
     return report

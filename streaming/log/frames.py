@@ -151,7 +151,7 @@ def merge_frames(
 ) -> list[Frame | Unreadable]:
     """Join neighbouring frames of one partition, up to about `rows` events each.
 
-    A producer of single events writes tiny frames; the engine wants large ones.
+    For who works through frames one by one: a producer of single events writes tiny ones.
     """
     merged: list[Frame | Unreadable] = []
     run: list[Frame] = []

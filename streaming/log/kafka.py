@@ -28,7 +28,7 @@ from feature_repo.contracts.settings import SHARDS
 from streaming.log.arrow_frames import encode_frame
 from streaming.log.entity_frames import EntityFrames, with_missing_amounts
 from streaming.log.errors import DeliveryError, LogGapError
-from streaming.log.frames import Frame, Partition, Positions, Unreadable, merge_frames
+from streaming.log.frames import Frame, Partition, Positions, Unreadable
 from streaming.log.json_events import encode_events
 from streaming.log.kafka_entries import decode_messages
 from streaming.log.kafka_settings import (
@@ -50,7 +50,13 @@ _PRODUCER = {
     "linger.ms": "5",
     "message.timeout.ms": "30000",
 }
-_CONSUMER = {"group.id": "daima", "queued.max.messages.kbytes": "8192"}
+_CONSUMER = {
+    "group.id": "daima",
+    "queued.max.messages.kbytes": "8192",
+    # Once that much is queued nothing is fetched for so long: with a second, as it comes, a stream
+    # that catches up has worked the queue through long before.
+    "fetch.queue.backoff.ms": "5",
+}
 # Not a matter of taste: an expired log must stop the reader, and offsets are the checkpoints'.
 _FIXED = {"auto.offset.reset": "error", "enable.auto.commit": "false"}
 _EXPIRED = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
@@ -217,12 +223,16 @@ class KafkaLogReader:
             return []
         self._away_since_s = None
         topics: Any = map(Message.topic, messages)
-        shards: Any = map(Message.partition, messages)
+        places: Any = zip(topics, map(Message.partition, messages), strict=True)
+        partitions = list(map(self._assigned.__getitem__, places))
         offsets: Any = list(map(Message.offset, messages))
-        values: Any = [value or b"" for value in map(Message.value, messages)]
-        partitions = [self._assigned[place] for place in zip(topics, shards, strict=True)]
-        self._positions.update(zip(partitions, offsets, strict=True))
-        return merge_frames(decode_messages(partitions, offsets, values))
+        values: Any = list(map(Message.value, messages))
+        if None in values:
+            values = [value or b"" for value in values]
+        read = list(decode_messages(partitions, offsets, values))
+        for entry in read:
+            self._positions[entry.entity, entry.partition] = entry.offset
+        return read
 
     def close(self) -> None:
         """Leave Kafka."""

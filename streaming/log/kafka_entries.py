@@ -56,13 +56,10 @@ def decode_messages(
 def _decode(values: Sequence[bytes]) -> Iterator[tuple[int, pa.RecordBatch | str]]:
     """How many messages, and what is in them; a message that is nothing comes alone."""
     at = 0
-    while at < len(values):
-        end = at
-        while end < len(values) and not values[end].startswith(MARKER):
-            end += 1
-        if end > at:
-            yield from decode_events(values[at:end])
-        if end < len(values):
-            yield 1, decode_frame(values[end])
-            end += 1
-        at = end
+    for frame in [place for place, value in enumerate(values) if value[:4] == MARKER]:
+        if frame > at:
+            yield from decode_events(values[at:frame])
+        yield 1, decode_frame(values[frame])
+        at = frame + 1
+    if at < len(values):
+        yield from decode_events(values[at:] if at else values)

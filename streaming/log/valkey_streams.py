@@ -7,7 +7,7 @@ or Valkey, with append-only persistence where events must outlive the server.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
@@ -23,7 +23,7 @@ from feature_repo.contracts.settings import SHARDS
 from streaming.log.arrow_frames import decode_frame, encode_frame
 from streaming.log.entity_frames import EntityFrames, with_missing_amounts
 from streaming.log.errors import DeliveryError
-from streaming.log.frames import Frame, Partition, Positions, Unreadable, merge_frames
+from streaming.log.frames import Frame, Partition, Positions, Unreadable
 from streaming.log.valkey_layout import (
     FIELD,
     NUMBERS,
@@ -194,7 +194,7 @@ class ValkeyLogReader:
                 ) from error
             return []
         self._answered_s = time.monotonic()
-        return merge_frames(entries)
+        return entries
 
     def close(self) -> None:
         """Close the connection."""
@@ -212,7 +212,7 @@ class ValkeyLogReader:
                 self.gone[partition] = gone
         self._checked = True
 
-    def _read(self) -> Iterable[Frame | Unreadable]:
+    def _read(self) -> list[Frame | Unreadable]:
         streams: dict[Any, Any] = {
             stream_name(*partition): _START if offset is None else entry_id(offset)
             for partition, offset in self._positions.items()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -109,6 +110,15 @@ class OnlineWriter:
             self._handed += 1
             self._changed.notify_all()
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is handed over within goes to the store as one, once there is no more.
+
+        Trap: wait for nothing else within: the thread may be what it waits for.
+        """
+        with self._changed:
+            yield
+
     def mark(self) -> Callable[[], None]:
         """A function that returns once the store has acknowledged what was handed over so far."""
         handed = self._handed
@@ -163,20 +173,21 @@ class OnlineWriter:
             return taken, self._handed
 
     def _flush(self, waiting: Waiting) -> None:
-        left = waiting.rows
-        for entity, rows in waiting.newest():
-            packer = self._packers.get(entity)
-            if packer is None:
-                packer = CallPacker(entity, self._project, self._group)
-                self._packers[entity] = packer
-            written = self._send(packer, rows)
-            self.written += written
-            self.refused += len(rows) - written
-            left -= len(rows)
-        self.replaced += left
+        states = [(self._packer(entity), rows) for entity, rows in waiting.newest()]
+        sent = sum(len(rows) for _, rows in states)
+        written = self._send(states)
+        self.written += written
+        self.refused += sent - written
+        self.replaced += waiting.rows - sent
 
-    def _send(self, packer: CallPacker, rows: Rows) -> int:
-        """Write rows; returns how many the store has taken at the last attempt."""
+    def _packer(self, entity: EntityKey) -> CallPacker:
+        packer = self._packers.get(entity)
+        if packer is None:
+            packer = self._packers[entity] = CallPacker(entity, self._project, self._group)
+        return packer
+
+    def _send(self, states: Sequence[tuple[CallPacker, Rows]]) -> int:
+        """Write rows, in one round trip; returns how many the store took at the last attempt."""
         deadline = time.monotonic() + self._retry_for_s
         while True:
             try:
@@ -184,10 +195,13 @@ class OnlineWriter:
                 # and longer pauses.
                 self._connection.connect_check_health(retry_socket_connect=False)
                 self._load_script()
-                for start in range(0, len(rows), CHUNK_ROWS):
-                    calls = packer.pack(rows.slice(start, CHUNK_ROWS))
-                    self._connection.send_packed_command([calls])
-                return self._await_replies(-(-len(rows) // packer.group))
+                calls = 0
+                for packer, rows in states:
+                    for start in range(0, len(rows), CHUNK_ROWS):
+                        packed = packer.pack(rows.slice(start, CHUNK_ROWS))
+                        self._connection.send_packed_command([packed])
+                    calls += -(-len(rows) // packer.group)
+                return self._await_replies(calls)
             except NoScriptError:  # somebody has flushed the server's scripts
                 self._scripted = False
             except (RedisConnectionError, RedisTimeoutError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from bytewax.testing import run_main
 from feature_repo.contracts.feature_set import FeatureSet
 from feature_repo.contracts.features import CUSTOMER, FEATURE_SET
 from feature_repo.engine import assign, fold, state_writer
+from feature_repo.engine.folded import Folded
 from feature_repo.engine.hashing import hash64
 from feature_repo.engine.program import Program, compile_program
-from feature_repo.engine.shard import Folded, Shard
+from feature_repo.engine.shard import Shard
 from streaming.admission import Admission
 from streaming.dataflow import Features, Rebase, Stores, build_dataflow
 from streaming.epochs import Epochs
@@ -79,6 +81,10 @@ class _NoRows:
 class _NoStore:
     def write(self, *states: Any) -> None:
         """Take in states, and forget them."""
+
+    def together(self) -> AbstractContextManager[None]:
+        """Nothing is written."""
+        return nullcontext()
 
     def mark(self) -> Callable[[], None]:
         """Nothing waits."""

@@ -8,7 +8,8 @@ and a reader. Every time begins just before the append of the event:
 
 - `feast` and `api`: until a read of `customer_activity:lifetime_event_count` that has *ended*
   shows it, `get_online_features` of the on-demand view and `POST /v1/features`. The event is the
-  first of its customer, ten a second each way; reads follow one another without pause.
+  first of its customer, ten a second each way; a read asks for all that are waited for, and the
+  next one begins 2 ms after it.
 - `store`: until the online store shows a state with its event time, for 200 events a second of
   customers with a history, looked at about every 2 ms.
 

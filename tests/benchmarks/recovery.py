@@ -22,23 +22,26 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from feature_repo.contracts.features import CUSTOMER, FEATURE_SET
 from feature_repo.contracts.settings import SHARDS, Settings
 from feature_repo.engine.projection import key_texts, log_times_us, project
 from feature_repo.stores.redis_connection import connect
-from streaming.log.frames import shard_of, split_by_shard
+from streaming.log.frames import Partition, shard_of, split_by_shard
 from streaming.log.valkey_streams import ValkeyLog
 from streaming.owned import OwnedPartitions
 from streaming.setup import Setup
@@ -49,9 +52,13 @@ from tests.benchmarks.workload import LiveEvents
 
 CUSTOMERS = 1_000_000
 EVENTS_EACH = 50
-TOLD = 200
+TOLD = 100  # events a second whose way into the store is followed
+# Of the log, which Valkey holds in memory: 24 hours at this rate would be a terabyte.
+RETENTION = "60s"
 _WEEK = timedelta(days=7)
 _CHUNK = 400_000
+_LOOKED_AT = 100
+_LOOK_EVERY_S = 0.005
 _PAUSE_S = 0.2  # of the supervisor, before it starts a dead process again
 
 
@@ -73,14 +80,20 @@ def prime(settings: Settings, customers: int, each: int) -> dict[str, float]:
         owned = OwnedPartitions()
         owned.open(setup.folder, setup.programs, setup.partitions(range(SHARDS)), run)
         began_s = time.perf_counter()
-        for start in range(0, len(times), _CHUNK):
-            batch = events.take(times[start : start + _CHUNK])
-            for name, program in setup.programs.items():
-                own = project(program, batch)
-                for shard, part in split_by_shard(own, key_texts(program.entity, own), SHARDS):
-                    owned.shards[name, shard].fold(part, rows=False, states=False)
-                    newest = int(log_times_us(part).max())
-                    owned.watermarks_us[name, shard] = newest
+
+        def fold(key: Partition, part: pa.RecordBatch) -> None:
+            owned.shards[key].fold(part, rows=False, states=False)
+            owned.watermarks_us[key] = int(log_times_us(part).max())
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for start in range(0, len(times), _CHUNK):
+                batch = events.take(times[start : start + _CHUNK])
+                parts: dict[Partition, pa.RecordBatch] = {}
+                for name, program in setup.programs.items():
+                    own = project(program, batch)
+                    split = split_by_shard(own, key_texts(program.entity, own), SHARDS)
+                    parts |= {(name, shard): part for shard, part in split}
+                list(pool.map(fold, parts, parts.values()))
         folded_s = time.perf_counter() - began_s
         for key, checkpoint in owned.checkpoints.items():
             checkpoint.add_base(owned.shards[key].snapshot())
@@ -112,7 +125,7 @@ class Lag:
 
     def look(self) -> None:
         """Look once."""
-        some = self._waiting[:500]  # the oldest come first
+        some = self._waiting[:_LOOKED_AT]  # the oldest come first
         if some:
             found = self._times.read([event["key"] for event in some])
             now_s = time.monotonic()
@@ -122,7 +135,7 @@ class Lag:
                     self.seen.append((event, now_s))
                 else:
                     left.append(event)
-            self._waiting[:500] = left
+            self._waiting[:_LOOKED_AT] = left
 
     def fresh_in_every_partition(self, after_s: float) -> float | None:
         """When the first event produced after an instant has shown in each; None: not yet."""
@@ -153,7 +166,7 @@ def measure(settings: Settings, asked: argparse.Namespace) -> dict[str, Any]:
         stack.callback(lambda: stream.kill())  # noqa: PLW0108 - the one that runs then
         producer = stack.enter_context(
             child(
-                settings, "tests.benchmarks.producer",
+                settings, "tests.benchmarks.steady_load",
                 *("--events-per-s", str(asked.events_per_s), "--seconds", str(produced_s)),
                 *("--customers", str(asked.customers), "--told", str(TOLD), "--seed", "2"),
             )
@@ -167,7 +180,7 @@ def measure(settings: Settings, asked: argparse.Namespace) -> dict[str, Any]:
                 if event and "key" in event:
                     lag.follow(event)
             lag.look()
-            time.sleep(0.002)
+            time.sleep(_LOOK_EVERY_S)
 
         def run_for(seconds: float) -> None:
             end_s = time.monotonic() + seconds
@@ -225,7 +238,9 @@ def main(argv: list[str]) -> None:
         flush=True,
     )
     with tempfile.TemporaryDirectory() as folder, valkey_server() as address:
-        settings = Settings.from_env({"DAIMA_HOME": folder, "DAIMA_REDIS": address})
+        settings = Settings.from_env(
+            {"DAIMA_HOME": folder, "DAIMA_REDIS": address, "DAIMA_LOG_RETENTION": RETENTION}
+        )
         state = prime(settings, asked.customers, asked.events_each)
         print(f"primed: { ({name: round(value, 1) for name, value in state.items()}) }", flush=True)
         found = measure(settings, asked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pyarrow as pa
@@ -38,6 +39,9 @@ class Checkpoint:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
+    def begin_base(self) -> None:
+        self._journal.note("begin")
+
     def add_base(self, snapshot: dict[str, Any], *, alone: bool = False) -> None:
         self._journal.note("base", alone)
 
@@ -58,6 +62,9 @@ class States:
 
     def write(self, entity: Any, generation: int, offset: int, *parts: Any) -> None:
         self._journal.note("online", entity.name, generation, offset)
+
+    def together(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def mark(self) -> Callable[[], None]:
         return lambda: self._journal.note("acknowledged")

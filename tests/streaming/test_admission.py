@@ -66,7 +66,7 @@ def with_value(
 NOT_UTF8 = pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff"))
 
 
-def bad(name: str) -> pa.RecordBatch:
+def bad(name: str) -> pa.RecordBatch:  # noqa: PLR0911 - one for each way
     one = batch_of([page_view(7)])
     match name:
         case "unknown type":
@@ -79,12 +79,19 @@ def bad(name: str) -> pa.RecordBatch:
             return with_value(one, "customer_id", None)
         case "not utf-8":
             return one.set_column(4, EVENT_SCHEMA.field("page"), NOT_UTF8)
+        case "columns in another order":
+            names = {"page": "channel", "channel": "page"}
+            return one.select([names.get(name, name) for name in EVENT_SCHEMA.names])
     return pa.record_batch({"event_id": [1]})
 
 
 @pytest.mark.parametrize(
-    "name", ["unknown type", "year 148000", "no id", "no customer", "not utf-8", "other columns"]
-)
+    "name",
+    [
+        "unknown type", "year 148000", "no id", "no customer", "not utf-8", "other columns",
+        "columns in another order",
+    ],
+)  # fmt: skip
 def test_a_bad_frame_is_a_dead_letter_and_the_good_ones_around_it_get_in(
     admit: Callable[..., Any], name: str
 ) -> None:

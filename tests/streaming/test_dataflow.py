@@ -1,4 +1,4 @@
-"""When states are copied, and what the flow hands to whom."""
+"""What the flow hands to whom."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from feature_repo.contracts.features import CUSTOMER, FEATURE_SET
 from feature_repo.engine.program import compile_program
 from feature_repo.engine.shard import Shard
 from streaming.checkpoints import PartitionCheckpoint
-from streaming.dataflow import REBASE_EPOCHS, REBASE_EVENTS, Features, Rebase, Stores
+from streaming.dataflow import Features, Stores
 from streaming.epochs import Epochs
 from streaming.failure import Failure
 from streaming.lineage import LogRun
+from streaming.rebase import Rebase
 from streaming.updates import Admitted, Barrier, Position, Snapshot, Update
 from tests.streaming.made_events import batch_of, page_view
 from tests.streaming.stubs import Checkpoint, Journal, Rows, States
@@ -22,25 +23,6 @@ from tests.streaming.stubs import Checkpoint, Journal, Rows, States
 A, B = ("customer", 0), ("customer", 1)
 EPOCH = timedelta(seconds=10)
 BARRIER = Barrier({A: Position(1, 1)})
-
-
-def test_the_partition_with_most_events_is_copied_first_and_copies_are_apart() -> None:
-    rebase = Rebase(EPOCH, {A: REBASE_EVENTS, B: 0})
-    rebase.folded(B, REBASE_EVENTS + 1)
-    assert rebase.due(100.0) == B
-    assert rebase.due(100.5) is None
-    assert rebase.due(101.0) == A
-    assert rebase.due(102.0) is None
-
-
-def test_a_quiet_partition_is_copied_now_and_then_and_a_silent_one_never() -> None:
-    rebase = Rebase(EPOCH, {A: 0, B: 0})
-    rebase.folded(A, 1)
-    for epoch in range(REBASE_EPOCHS):
-        assert rebase.due(epoch * 10.0) is None
-        rebase.epoch_ended()
-    assert rebase.due(1_000.0) == A
-    assert rebase.due(2_000.0) is None
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from feature_repo.contracts.features import CUSTOMER, FEATURE_SET
 from feature_repo.engine.program import compile_program
 from feature_repo.engine.shard import Shard
 from streaming.checkpoints import CheckpointError, PartitionCheckpoint
-from streaming.epochs import WAITING_ROWS, Commit, Epochs
+from streaming.epochs import Commit, Epochs
 from streaming.lineage import LogRun
 from streaming.updates import Admitted, Barrier, Position, Snapshot, Update
 from tests.streaming.made_events import batch_of, page_view
@@ -116,11 +116,14 @@ def test_a_failed_commit_is_told_and_nothing_comes_after_it() -> None:
         thread.close()
 
 
-def test_one_snapshot_at_a_time_is_in_memory() -> None:
+def test_a_base_copied_in_steps_holds_what_came_before_the_first_step() -> None:
     journal = Journal()
     thread = epochs(journal)
-    for _ in range(5):
-        thread.put(Snapshot(OWNED, {}))
+    whole = Snapshot(OWNED, {})
+    for item in (update(1), Snapshot(OWNED), update(2), whole, update(3), commit(journal, 3)):
+        thread.put(item)
     thread.close()
-    assert journal.entries.count(("base", False)) == 5
-    assert WAITING_ROWS >= 65_536  # a frame fits beside
+    assert whole.written.is_set()
+    kept = [entry for entry in journal.entries if entry[0] in ("begin", "delta", "base", "commit")]
+    last = ("commit", "valkey", 7, 3, 30)
+    assert kept == [("delta", 2), ("begin",), ("base", False), ("delta", 4), last]

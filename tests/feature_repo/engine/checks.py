@@ -16,10 +16,11 @@ import numpy as np
 import pyarrow as pa
 
 from feature_repo.contracts.events import EventType, to_epoch_us
+from feature_repo.engine.folded import Folded
 from feature_repo.engine.program import Program, compile_program
 from feature_repo.engine.projection import project
 from feature_repo.engine.read import read_states
-from feature_repo.engine.shard import Folded, Shard
+from feature_repo.engine.shard import Shard
 from tests.feature_repo.engine.cases import Case, batch_of, instants
 from tests.feature_repo.engine.oracle import (
     Row,

@@ -15,8 +15,9 @@ from feature_repo.contracts.definition import (
 )
 from feature_repo.contracts.events import EventType
 from feature_repo.contracts.feature_set import EntityKey, FeatureSet, View
+from feature_repo.engine.folded import Folded
 from feature_repo.engine.projection import project
-from feature_repo.engine.shard import Folded, Shard
+from feature_repo.engine.shard import Shard
 from tests.feature_repo.engine.cases import START, batch_of, record
 from tests.feature_repo.engine.oracle_aggregates import Record
 

@@ -289,7 +289,7 @@ def test_settings_come_from_the_environment() -> None:
         kafka_config({"DAIMA_KAFKA_SASL_PASSWORD": "secret"})
 
 
-def test_frames_are_merged_and_resumable_one_by_one(broker: Broker) -> None:
+def test_messages_are_resumable_one_by_one(broker: Broker) -> None:
     log = KafkaLog(broker.config, FEATURE_SET, payload="json")
     log.append(batch_of([page_view(number, "c1") for number in range(10)]))
     for offset in (0, 4, 9):

@@ -21,8 +21,8 @@ class Replies:
         if not self._answers:
             return []
         events = self._answers.pop(0)
-        batch = pa.record_batch({"event_id": ["e"] * events})
-        return [Frame("customer", 0, 1, batch)] if events else []
+        batch = pa.record_batch({"event_id": ["e"]})
+        return [Frame("customer", 0, at, batch) for at in range(events)]
 
     def close(self) -> None:
         pass
@@ -31,6 +31,13 @@ class Replies:
 def read(reader: Replies) -> list[int]:
     found = until_quiet(reader, 0.05, lambda: reader.now_s)
     return [sum(len(e.events) for e in entries if isinstance(e, Frame)) for entries in found]
+
+
+def test_tiny_frames_are_merged() -> None:
+    reader = Replies([3])
+    ((frame,),) = until_quiet(reader, 0.05, lambda: reader.now_s)
+    assert isinstance(frame, Frame)
+    assert (len(frame.events), frame.offset) == (3, 2)
 
 
 def test_a_log_that_ended_is_read_whole() -> None:

@@ -16,12 +16,20 @@ from hypothesis import strategies as st
 from feature_repo.contracts.errors import InputError
 from feature_repo.contracts.events import DERIVED_FIELDS, EVENT_SCHEMA
 from feature_repo.contracts.money import MAX_REFERENCE_MINOR, ExchangeRates
-from streaming.mapping.dead_letters import DeadLetters
-from streaming.mapping.validate import split_valid
+from streaming.mapping import validate
+from streaming.mapping.dead_letters import DeadLetter, DeadLetters
+from streaming.mapping.surely_valid import surely_valid
 from tests.streaming.made_events import batch_of, page_view, payment
 from tests.streaming.mapping.test_checks import documents, single
 
 RATES = ExchangeRates()
+
+
+def split_valid(batch: pa.RecordBatch, first_row: int) -> tuple[pa.RecordBatch, list[DeadLetter]]:
+    """As `validate` does it, with a verdict that the quick look must share."""
+    valid, letters = validate.split_valid(batch, first_row)
+    assert surely_valid(batch) == (not letters)
+    return valid, letters
 
 
 def batch_with(name: str, values: list[Any] | pa.Array, events: pa.RecordBatch) -> pa.RecordBatch:
@@ -175,6 +183,20 @@ def test_a_text_with_a_rule_that_is_not_utf8(name: str) -> None:
     )
     assert [(letter.row, letter.field) for letter in letters] == [(row, name) for row in range(3)]
     assert len(valid) == 0
+
+
+@given(st.lists(documents, min_size=1, max_size=3), st.integers(1, 40))
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_labels_and_payments_are_judged_in_any_company(
+    rows: list[dict[str, Any]], company: int
+) -> None:
+    odd = RATES.with_reference_amounts(
+        pa.RecordBatch.from_arrays(
+            [pa.array([row.get(field.name) for row in rows], field.type) for field in EVENT_SCHEMA],
+            schema=EVENT_SCHEMA,
+        )
+    )
+    split_valid(pa.concat_batches([payments(company), odd, views(company)]), 0)
 
 
 def test_a_slice_of_a_batch_is_judged_by_its_own_rows() -> None:

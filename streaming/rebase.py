@@ -1,0 +1,96 @@
+"""When which partition's state is copied whole, and the copying, a little between two polls."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+
+from feature_repo.engine.shard import Shard
+from feature_repo.engine.state_copy import Snapshotting
+from streaming.log.frames import Partition
+from streaming.updates import Snapshot
+
+# Events of a partition folded since its last base, after which a restart would take too long:
+# 0.2 s of folding, of each of 8 partitions.
+REBASE_EVENTS = 125_000
+# And epochs, each a file: a quiet stream is rebased about once in ten minutes.
+REBASE_EPOCHS = 60
+# Writing a base of 100 MB takes a moment, too: two of them begin this far apart.
+_REBASES_AN_EPOCH = 10
+# A copy holds the stream up for this long between two polls.
+STEP = timedelta(milliseconds=3)
+
+
+class Rebase:
+    """Chooses when which partition's state is copied whole, one at a time, and copies it.
+
+    Args:
+        epoch: time from one barrier to the next.
+        events: folded since the last base of each partition, from its checkpoint.
+        most: such events, after which a partition is copied.
+    """
+
+    def __init__(
+        self, epoch: timedelta, events: Mapping[Partition, int], most: int = REBASE_EVENTS
+    ) -> None:
+        self._events = dict(events)
+        self._most = most
+        self._epochs = dict.fromkeys(events, 0)
+        self._apart_s = epoch.total_seconds() / _REBASES_AN_EPOCH
+        self._next_s = 0.0
+        self._copying: Snapshotting | None = None
+        self._last: Snapshot | None = None
+
+    def folded(self, owned: Partition, events: int) -> None:
+        """Count events."""
+        self._events[owned] = self._events.get(owned, 0) + events
+
+    def epoch_ended(self) -> None:
+        """Count an epoch, for every partition that has had events since its base."""
+        for owned, events in self._events.items():
+            self._epochs[owned] = self._epochs.get(owned, 0) + bool(events)
+
+    def due(self, now_s: float) -> Partition | None:
+        """The partition to copy now, if any."""
+        if now_s < self._next_s:
+            return None
+        due = [
+            owned
+            for owned, events in self._events.items()
+            if events >= self._most or self._epochs.get(owned, 0) >= REBASE_EPOCHS
+        ]
+        if not due:
+            return None
+        self._next_s = now_s + self._apart_s
+        chosen = max(due, key=lambda owned: (self._events[owned], owned))
+        self._events[chosen] = self._epochs[chosen] = 0
+        return chosen
+
+    def step(self, shards: Mapping[Partition, Shard]) -> list[Snapshot]:
+        """Begin, go on with or end a copy: what is to flow on for it.
+
+        Call it between batches of events. A copy is as of the call that began it.
+        """
+        now_s = time.monotonic()
+        if self._copying is None or self._last is None:
+            # While a base is being written, no other one takes up memory.
+            if self._last is not None and not self._last.written.is_set():
+                return []
+            owned = self.due(now_s)
+            if owned is None:
+                return []
+            self._copying, self._last = shards[owned].copying(), Snapshot(owned)
+            return [self._last]
+        if self._copying.spoiled:
+            self._events[self._last.owned] += self._most  # due again
+            self._copying = self._last = None
+            return []
+        until_s = now_s + STEP.total_seconds()
+        while not self._copying.step():
+            if time.monotonic() >= until_s:
+                return []
+        self._last = replace(self._last, state=self._copying.result())
+        self._copying = None
+        return [self._last]
