@@ -134,7 +134,8 @@ def register_version(settings: Settings, trained: Trained) -> int:
 )
 def promote_or_reject(settings: Settings, trained: Trained, version: int) -> bool:
     """Make the version champion if it surely beats its baseline, else tag it rejected."""
-    from serving.release import promote  # noqa: PLC0415 - heavy, and only here
+    from serving.audit import AUDIT_FILE, Audit  # noqa: PLC0415 - heavy, and only here
+    from serving.release import promote  # noqa: PLC0415
 
     name = trained.candidate.inputs.feature_service
     if not trained.beats_baseline:
@@ -145,6 +146,7 @@ def promote_or_reject(settings: Settings, trained: Trained, version: int) -> boo
         name,
         version,
         client=MlflowClient(settings.mlflow_url),
+        audit=Audit(settings.home / AUDIT_FILE),
         who="retrain flow",
         why=trained.verdict,
     )

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.progress import Reporter, reporting
+from infra.stack_file import settings_at
 
 if TYPE_CHECKING:
     from streaming.backfill import Source
@@ -43,11 +44,15 @@ def run_backfill(
     from streaming.mapping.dead_letters import source_stem
 
     feature_set = load_feature_set(definitions)
+    settings, _ = settings_at(None, os.environ)
+    # Who was forgotten stays so wherever daima's own files are read or written.
+    ours = any(settings.home in path.resolve().parents for path in (events, out))
+    offline = settings.offline if ours else None
     with reporting() as reporter:
         if mapping is None:
-            source = event_source(events)
+            source = event_source(events, offline)
         else:
-            source = _mapped(reporter, events, mapping, rates, out)
+            source = _mapped(reporter, events, mapping, rates, out, offline)
         with reporter.step("Backfilling events", source.events) as step:
             if spine is not None:
                 report = backfill_spine(source, feature_set, spine, out, progress=step.advance)
@@ -77,8 +82,13 @@ def run_backfill(
     )
 
 
-def _mapped(
-    reporter: Reporter, events: Path, mapping: Path, rates: Path | None, out: Path
+def _mapped(  # noqa: PLR0917
+    reporter: Reporter,
+    events: Path,
+    mapping: Path,
+    rates: Path | None,
+    out: Path,
+    offline: Path | None,
 ) -> Source:
     from feature_repo.contracts.money import DEFAULT_RATES
     from streaming.backfill import mapped_source
@@ -101,6 +111,7 @@ def _mapped(
             work=out / WORK,
             dead_letters=letters,
             progress=progress,
+            offline=offline,
         )
     if letters.count:
         print(f"{letters.count:,} rows are no events: {letters.path}")

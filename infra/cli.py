@@ -12,7 +12,7 @@ import typer
 
 from infra.cli_app import AsJson, Home, app, interrupts
 
-__all__ = ["app", "cli_events", "main"]
+__all__ = ["app", "cli_events", "cli_release", "main"]
 
 Start = Annotated[
     datetime | None,
@@ -141,7 +141,7 @@ def env(home: Home = None) -> None:
         print(line)
 
 
-from infra import cli_events  # noqa: E402 - help lists its commands after these
+from infra import cli_events, cli_release  # noqa: E402 - help lists their commands after these
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

@@ -165,6 +165,58 @@ def rebuild(
     run_rebuild(home, definitions, history, source, as_json=as_json)
 
 
+@app.command("score-stream")
+def score_stream(
+    *,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Which model; may be repeated.  [default: all]")
+    ] = None,
+    source: Log = "valkey",
+    from_now: Annotated[
+        bool, typer.Option("--from-now", help="Pass over what is in the log and not scored yet.")
+    ] = False,
+    wait_ms: Annotated[
+        int, typer.Option(min=0, help="How long an event may wait for its features.")
+    ] = 2_000,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Emit a prediction for every login and submitted payment in the event log, until Ctrl-C.
+
+    It goes on after what it has emitted, also after a crash: nothing twice, nothing left out.
+    GET /v1/stream/MODEL of the API watches it.
+
+    Example:  daima score-stream
+              daima score-stream --model session_duration --from-now
+    """
+    from datetime import timedelta
+
+    from infra.score_stream import ScoreOptions, run_score_stream
+
+    options = ScoreOptions(tuple(model or ()), source, from_now, timedelta(milliseconds=wait_ms))
+    run_score_stream(home, options, as_json=as_json)
+
+
+@app.command()
+def forget(
+    customer: Annotated[str, typer.Argument(help="The customer's id.")],
+    *,
+    definitions: Definitions = None,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Forget a customer: online values, states, checkpoints and every row; for good.
+
+    A stream that runs goes on. What the log still has of before is not let in again; events that
+    come from now on start anew. Broken off, run it again.
+
+    Example:  daima forget c000017
+    """
+    from infra.forget import run_forget
+
+    run_forget(customer, home, definitions, as_json=as_json)
+
+
 @app.command()
 def compact(home: Home = None, as_json: AsJson = False) -> None:
     """Merge the small offline files of finished days.

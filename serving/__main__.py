@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+import gc
 import logging
 import os
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
+from typing import cast
 
 from feature_repo.contracts.errors import DaimaError
 from serving.settings import ServingSettings
+
+log = logging.getLogger(__name__)
 
 _DEFAULTS = {
     # A registry that is away must cost seconds, not MLflow's default of minutes.
@@ -32,11 +39,20 @@ _SHARED_METRICS = (
 _EXAMPLE = """\
 settings, from the environment:
   DAIMA_HOME, DAIMA_REDIS, MLFLOW_TRACKING_URI (daima up sets them)
+  DAIMA_API_TOKEN        what every request must bear; needed for any --host but the loopback
+  DAIMA_API_DEADLINE_MS  how long a request may take unless it says X-Deadline-Ms (1000)
+  DAIMA_API_IN_FLIGHT    requests worked on at a time, more are told to come again (256)
+  DAIMA_POLICY           the file that turns scores into decisions (policy.yaml in DAIMA_HOME)
+  DAIMA_EVENTS_TO        the log that takes /v1/events: valkey or kafka (valkey)
 
 example:
   python -m serving --port 8000 &
   curl -s http://127.0.0.1:8000/v1/predict/session_duration -d '{"customers": ["c1"]}'
 """
+# A thread that computes (loading a model, checking events) lets the event loop on after this long;
+# the default of 5 ms would be most of a p99.
+_LOCK_WAIT = timedelta(milliseconds=0.5)
+_LAST_REQUESTS = timedelta(seconds=5)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--host", default="127.0.0.1",
-        help="address to bind (default: %(default)s; the API has no authentication)",
+        help="address to bind (default: %(default)s; any but the loopback needs DAIMA_API_TOKEN)",
     )  # fmt: skip
     parser.add_argument("--port", type=int, default=8000, help="port to bind (default: 8000)")
     options = parser.parse_args(arguments)
@@ -73,6 +89,8 @@ def _serve(settings: ServingSettings) -> int:
 
     from serving.app import create_app  # noqa: PLC0415
     from serving.catalog import load_catalog  # noqa: PLC0415
+    from serving.drain import DrainingServer  # noqa: PLC0415
+    from serving.hot_protocol import HotProtocol  # noqa: PLC0415
 
     url = settings.shared.mlflow_url
     app = create_app(
@@ -80,15 +98,31 @@ def _serve(settings: ServingSettings) -> int:
         load_catalog(settings.shared),
         MlflowClient(tracking_uri=url, registry_uri=url),
     )
-    uvicorn.run(
+    if settings.token is None:
+        log.info("%s is the loopback: no token is asked for", settings.host)
+    else:
+        log.info("every request must bear the token of DAIMA_API_TOKEN (%s)", settings.host)
+    config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
+        http=cast("type[asyncio.Protocol]", partial(HotProtocol, app)),
+        loop="uvloop" if sys.platform != "win32" else "asyncio",
+        ws="none",
+        proxy_headers=False,  # no answer depends on who asks
+        lifespan="on",
         access_log=False,
+        server_header=False,
         log_level="info",
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=int(max(settings.deadline, _LAST_REQUESTS).total_seconds()),
     )
-    return 0
+    server = DrainingServer(config, app.gate, settings.drain)
+    # What was imported stays for good: no collection need look at it again.
+    gc.collect()
+    gc.freeze()
+    sys.setswitchinterval(_LOCK_WAIT.total_seconds())
+    server.run([config.bind_socket()])
+    return 0 if server.started else 3
 
 
 if __name__ == "__main__":

@@ -23,28 +23,22 @@ from serving.messages import (
     RefusedVersion,
     read_message,
 )
-from serving.openapi import operation_with_body
+from serving.openapi import operation_with_body, problem_answers
+from serving.overload import Gate
 from serving.predict import Service
-from serving.problems import MEDIA_TYPE, Problem, request_id
+from serving.problems import request_id
 
 AnyRequest = Request[Any, Any, Any]
 
 
-def _problems(*statuses: int) -> dict[int, ResponseSpec]:
-    return {
-        status: ResponseSpec(Problem, generate_examples=False, media_type=MEDIA_TYPE)
-        for status in statuses
-    }
-
-
-def routes(service: Service) -> list[HTTPRouteHandler]:
-    """The handlers, answering with this service."""
+def routes(service: Service, gate: Gate) -> list[HTTPRouteHandler]:
+    """The handlers, answering with this service, ready until the gate drains."""
 
     @post(
         "/v1/predict/{model:str}",
         status_code=200,
         operation_class=operation_with_body(PredictRequest),
-        responses=_problems(400, 404, 413, 503),
+        responses=problem_answers(400, 401, 404, 413, 429, 503, 504),
     )
     async def predict(model: FromPath[str], body: RawBody, request: AnyRequest) -> PredictResponse:
         """Predict for 1 to 1000 customers; one that nobody knows gets a prediction too."""
@@ -55,7 +49,7 @@ def routes(service: Service) -> list[HTTPRouteHandler]:
         "/v1/features",
         status_code=200,
         operation_class=operation_with_body(FeaturesRequest),
-        responses=_problems(400, 413, 503),
+        responses=problem_answers(400, 401, 413, 429, 503, 504),
     )
     async def features(body: RawBody, request: AnyRequest) -> FeaturesResponse:
         """Read features with their statuses and ages, by feature service or by view:feature."""
@@ -72,6 +66,8 @@ def routes(service: Service) -> list[HTTPRouteHandler]:
                     name=model.name,
                     version=model.version,
                     alias=model.alias,
+                    share=line.share_of(model),
+                    golden_rows=model.golden_rows,
                     feature_service=model.inputs.feature_service,
                     features=tuple(item.ref for item in model.inputs.inputs),
                     schema_fingerprint=model.inputs.fingerprint,
@@ -79,11 +75,16 @@ def routes(service: Service) -> list[HTTPRouteHandler]:
                     # The list of features stands above, whole.
                     tags={key: tag for key, tag in model.tags.items() if key != "features"},
                 )
-                for model in line.models.values()
+                for model in line.served()
             ],
             refused=[
-                RefusedVersion(name=name, version=refusal.version, reason=refusal.reason)
-                for name, refusal in line.refused.items()
+                RefusedVersion(
+                    name=slot.name,
+                    version=refusal.version,
+                    alias=slot.alias,
+                    reason=refusal.reason,
+                )
+                for slot, refusal in line.refused.items()
             ],
             registry_error=line.registry_error,
         )
@@ -102,6 +103,8 @@ def routes(service: Service) -> list[HTTPRouteHandler]:
             await service.reader.connection.ping()
         except StoreUnavailableError as error:
             missing.append(str(error))
+        if gate.draining:
+            missing.append("time: the process is about to end")
         if not line.models:
             missing.append("a model: none serves; run the retraining flow, or see /v1/models")
         served = {model.inputs.feature_service for model in line.models.values()}

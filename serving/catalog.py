@@ -8,14 +8,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-import numpy as np
-
 from feature_repo.contracts.errors import DaimaError, SettingsError
 from feature_repo.contracts.feature_set import FeatureSet, load_feature_set
 from feature_repo.contracts.model_inputs import ModelInput, ModelInputs
 from feature_repo.contracts.settings import Settings
+from feature_repo.engine.plain import PlainReader
 from feature_repo.engine.program import compile_program
-from feature_repo.engine.read import StateReader
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +53,7 @@ class Catalog:
     views: dict[str, View]
     services: dict[str, tuple[str, ...]]
     feature_set: FeatureSet
-    readers: dict[str, StateReader] = field(compare=False)  # follow from the set
+    readers: dict[str, PlainReader] = field(compare=False)  # follow from the set
 
     def service_inputs(self, service: str) -> ModelInputs:
         """A feature service as model inputs (no categories), for its schema fingerprint.
@@ -170,12 +168,9 @@ def catalog_of(store: Any, feature_set: FeatureSet) -> Catalog:
         for service in store.list_feature_services()
     }
     readers = {
-        entity.name: StateReader(compile_program(feature_set, entity))
+        entity.name: PlainReader(compile_program(feature_set, entity))
         for entity in feature_set.entities
     }
-    for reader in readers.values():
-        # Kernels are compiled, or loaded from disk, now: a request must not wait for that.
-        reader.read([None], np.zeros(1, np.int64))
     return Catalog(store.project, views, services, feature_set, readers)
 
 

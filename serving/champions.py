@@ -1,52 +1,42 @@
-"""The models that serve now, kept level with the registry's alias while the process runs."""
+"""The models that serve now, kept level with the registry's aliases while the process runs."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
-from feature_repo.contracts.errors import DaimaError, ModelError
-from serving.catalog import Catalog
-from serving.models import ModelLoader, ServedModel
+from serving.assignments import Assignment
+from serving.audit import AUDIT_FILE, Audit
+from serving.bundles import BundleStore, bundles_at
+from serving.catalog import Catalog, CatalogWatch
+from serving.levelling import ROLLED_BACK, Leveller, Told, first_line
+from serving.loading import ModelLoader
+from serving.models import ServedModel
+from serving.online import OnlineReader
+from serving.orders import Order, Orders, orders_at
+from serving.rollback import Rollbacks
+from serving.routing import Line, Refusal, Slot, UnknownModelError
+from serving.settings import ServingSettings
+
+__all__ = ["Champions", "Line", "Refusal", "UnknownModelError", "open_champions"]
 
 log = logging.getLogger(__name__)
 
-# A refused version may be mended where it lies (a tag, an artifact); each look downloads it.
-RETRY_REFUSED = timedelta(minutes=1)
-
-
-class UnknownModelError(ModelError):
-    """A request names a model that does not serve."""
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A version that the alias names and that does not serve, and why.
-
-    It is tried again from `retry_at`, and at once when the feature catalogue has changed.
-    """
-
-    version: str
-    reason: str
-    retry_at: datetime
-
-
-@dataclass(frozen=True)
-class Line:
-    """What serves and what is refused at one moment; replaced as a whole, never changed."""
-
-    models: dict[str, ServedModel] = field(default_factory=dict)
-    refused: dict[str, Refusal] = field(default_factory=dict)
-    registry_error: str | None = None
+# How soon a roll-back that was ordered on this machine is obeyed.
+LOOK_FOR_ORDERS = timedelta(seconds=1)
+NOT_ASKED = "not asked yet"
 
 
 class Champions:
     """The served models. A refused or unreachable version leaves the former one serving.
 
-    Trap: take a model once a request (`get`) and keep it: the next `get` may be a newer version.
+    `line` is replaced as a whole: by the thread that loads, and by `withdraw`.
+
+    Trap: take the line once a request and keep it: the next look may find newer versions.
     """
 
     def __init__(
@@ -55,73 +45,79 @@ class Champions:
         every: timedelta,
         clock: Callable[[], datetime],
         reread_catalog: Callable[[], Catalog | None],
+        rollbacks: Rollbacks | None = None,
     ) -> None:
         self._loader = loader
+        self._leveller = Leveller(loader, clock)
         self._every = every
         self._clock = clock
         self._reread_catalog = reread_catalog
+        self._rollbacks = rollbacks
         self._stopping = threading.Event()
+        self._wake = threading.Event()
         self._thread: threading.Thread | None = None
-        self.line = Line()
+        self._lock = threading.Lock()
+        # Rolled back and not yet written down.
+        self._withdrawn: dict[Slot, Order] = {}
+        # Orders that the line follows.
+        self._obeyed: list[Order] = []
+        self._said: dict[str, Assignment] | None = None
+        self.line = Line(alias=loader.alias)
 
     def get(self, name: str) -> ServedModel:
-        """The version of a model that serves now.
+        """The champion of a model now.
 
         Raises:
-            UnknownModelError: none does; the message lists those that do.
+            UnknownModelError: none serves; the message lists those that do.
         """
-        line = self.line
-        model = line.models.get(name)
-        if model is None:
-            known = sorted(line.models)
-            refusal = line.refused.get(name)
-            if refusal is not None:
-                action = f"version {refusal.version} was refused: {refusal.reason}"
-            elif line.registry_error is not None:
-                action = f"the registry does not answer: {line.registry_error}"
-            else:
-                seconds = self._every.total_seconds()
-                action = (
-                    f"register one and promote it to @{self._loader.alias}; "
-                    f"it serves within {seconds:g} s"
-                )
-            raise UnknownModelError("model", name, f"one of {known}", action)
-        return model
+        return self.line.get(name)
+
+    def withdraw(self, order: Order) -> bool:
+        """Take a challenger or shadow off at once, here; the thread tells the registry later.
+
+        Returns at once; whether that version was serving in that place.
+        """
+        slot = Slot(order.name, order.alias)
+        with self._lock:
+            line = self.line
+            for version in order.leaves:
+                line = line.without(slot, version)
+            if line is self.line:
+                return False
+            self._withdrawn[slot] = order
+            refusal = Refusal(order.leaves[-1], ROLLED_BACK + order.why, self._clock())
+            self.line = replace(line, refused={**line.refused, slot: refusal})
+        log.warning("%s@%s version %s rolled back: %s", *slot, order.leaves[-1], order.why)
+        self._wake.set()
+        return True
+
+    def restore(self) -> None:
+        """Serve what served last, off the disk, until the registry has answered. Blocks."""
+        if not self.line.models and self._last_said():
+            self._level(self._last_said(), NOT_ASKED, from_disk=True)
 
     def refresh(self) -> None:
         """Ask the registry once, load what is new, and swap it in. Blocks; for a thread."""
-        line = self.line
+        self._write_down_withdrawn()
+        if self._open_orders():
+            # Here first: the registry may take its time, or be away.
+            self._level(self._last_said(), self.line.registry_error, from_disk=True)
         try:
-            versions = self._loader.versions()
+            if self._rollbacks is not None:
+                # Before it is asked, so that its answer names nothing that was rolled back.
+                self._rollbacks.tell_registry()
+            said = self._loader.assignments()
         except Exception as error:  # every failure of the registry means: go on with what we have
-            reason = _first_line(error)
-            if line.registry_error is None:
+            reason = first_line(error)
+            if self.line.registry_error in (None, NOT_ASKED):
                 log.warning("registry does not answer, serving goes on: %s", reason)
-            self.line = Line(line.models, line.refused, registry_error=reason)
+            self._level(self._last_said(), reason, from_disk=True)
             return
-        catalog = self._reread_catalog()
-        # Another catalogue means another plan, or none, for every model.
-        changed = catalog is not None and self._loader.take_catalog(catalog)
-        models: dict[str, ServedModel] = {}
-        refused: dict[str, Refusal] = {}
-        for name, version in versions.items():
-            serving, refusal = line.models.get(name), line.refused.get(name)
-            if serving is not None:
-                models[name] = serving
-            if refusal is not None and refusal.version == version:
-                due = self._clock() >= refusal.retry_at
-            else:
-                refusal = None
-                due = serving is None or serving.version != version
-            if due or changed:
-                outcome = self._load(name, version, refusal)
-                if isinstance(outcome, ServedModel):
-                    models[name] = outcome
-                    continue
-                refusal = outcome
-            if refusal is not None:
-                refused[name] = refusal
-        self.line = Line(models, refused)
+        if said != self._said:
+            self._said = said
+            self._write_down_said(said)
+        self._level(said, None, from_disk=False)
+        self._leveller.keep_ways_back(self.line)
 
     def start(self) -> None:
         """Watch the registry in a thread of its own, from now on."""
@@ -133,30 +129,88 @@ class Champions:
     def stop(self, wait: timedelta = timedelta(seconds=5)) -> None:
         """End the watch; waits for a refresh under way, up to `wait`."""
         self._stopping.set()
+        self._wake.set()
         if self._thread is not None:
             self._thread.join(wait.total_seconds())
 
     def _watch(self) -> None:
-        while True:
+        self.restore()
+        while not self._stopping.is_set():
             self.refresh()
-            if self._stopping.wait(self._every.total_seconds()):
+            self._rest()
+
+    def _rest(self) -> None:
+        """Until the registry is to be asked again, or there is something to roll back."""
+        rested = timedelta(0)
+        while rested < self._every:
+            nap = min(LOOK_FOR_ORDERS, self._every - rested)
+            if self._wake.wait(nap.total_seconds()):
+                self._wake.clear()
+                return
+            rested += nap
+            if self._open_orders() != self._obeyed:
                 return
 
-    def _load(self, name: str, version: str, former: Refusal | None) -> ServedModel | Refusal:
-        now = self._clock()
-        try:
-            model = self._loader.load(name, version, now)
-        except DaimaError as error:
-            refusal = Refusal(version, str(error), now + RETRY_REFUSED)
-        except Exception as error:  # the registry's, the network's or the disk's: not the version's
-            refusal = Refusal(version, _first_line(error), now)
-        else:
-            log.info("%s version %s serves", name, version)
-            return model
-        if former is None or former.reason != refusal.reason:
-            log.warning("%s version %s refused: %s", name, version, refusal.reason)
-        return refusal
+    def _level(
+        self, said: dict[str, Assignment], registry_error: str | None, *, from_disk: bool
+    ) -> None:
+        catalog = self._reread_catalog()
+        changed = catalog is not None and self._loader.take_catalog(catalog)
+        orders = self._open_orders()
+        self._obeyed = list(orders)
+        with self._lock:
+            orders.extend(self._withdrawn.values())
+        told = Told(said, orders, registry_error, from_disk, changed)
+        line = self._leveller.level(self.line, told)
+        with self._lock:
+            # What was withdrawn while this line was being made stays so.
+            for slot, order in self._withdrawn.items():
+                for version in order.leaves:
+                    line = line.without(slot, version)
+            notes = {s: self.line.refused[s] for s in self._withdrawn if s in self.line.refused}
+            self.line = replace(line, refused=line.refused | notes)
+
+    def _last_said(self) -> dict[str, Assignment]:
+        if self._said is None:
+            bundles = self._loader.bundles
+            self._said = {} if bundles is None else bundles.read_line()
+        return self._said
+
+    def _write_down_said(self, said: dict[str, Assignment]) -> None:
+        if self._loader.bundles is not None:
+            try:
+                self._loader.bundles.write_line(said)
+            except OSError as error:  # a full disk is no reason not to serve
+                log.warning("what the registry says cannot be kept: %s", error)
+
+    def _open_orders(self) -> list[Order]:
+        return [] if self._rollbacks is None else self._rollbacks.open()
+
+    def _write_down_withdrawn(self) -> None:
+        with self._lock:
+            withdrawn = dict(self._withdrawn)
+        for slot, order in withdrawn.items():
+            if self._rollbacks is None:
+                continue  # nowhere to write: it holds as long as this process runs
+            try:
+                self._rollbacks.give(order)
+            except OSError as error:
+                log.error("a roll-back cannot be written down, held in memory: %s", error)
+                continue
+            with self._lock:
+                if self._withdrawn.get(slot) is order:
+                    del self._withdrawn[slot]
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
+def open_champions(
+    settings: ServingSettings, reader: OnlineReader, registry: Any, clock: Callable[[], datetime]
+) -> Champions:
+    """The models of one home: registry, kept versions, roll-backs and record put together."""
+    shared = settings.shared
+    return Champions(
+        ModelLoader(registry, reader, settings.alias, BundleStore(bundles_at(shared))),
+        settings.reload_every,
+        clock,
+        CatalogWatch(shared).reread,
+        Rollbacks(Orders(orders_at(shared)), registry, Audit(shared.home / AUDIT_FILE)),
+    )

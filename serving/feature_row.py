@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-Value = int | float | str | bool | None
+Value = int | float | str | bool | list[float] | None
 
 
 class Status(StrEnum):

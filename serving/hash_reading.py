@@ -12,7 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from feature_repo.stores.redis_layout import decode_timestamp, decode_value
+from feature_repo.engine.plain import readable
+from feature_repo.engine.read import words_of
+from feature_repo.stores.redis_layout import decode_array, decode_timestamp, decode_value
 from serving.feature_row import FeatureRow, Status, Value
 from serving.read_plan import HashPlan, StatePlan, ViewPlan
 from serving.store_connection import HashValues
@@ -60,10 +62,11 @@ def _fill_stored(row: FeatureRow, view: ViewPlan, answer: HashValues, as_of_us: 
     if outcome is not Status.PRESENT:
         row.settle(view.refs, outcome)
         return
-    for at, (ref, text) in enumerate(zip(view.refs, view.texts, strict=True), view.at + 1):
+    kinds = zip(view.refs, view.texts, view.arrays, strict=True)
+    for at, (ref, text, array) in enumerate(kinds, view.at + 1):
         raw = answer[at]
         try:
-            value = None if raw is None else _value(raw, text)
+            value = None if raw is None else decode_array(raw) if array else _value(raw, text)
         except _UNREADABLE:
             value = None
             row.unreadable.append(ref)
@@ -103,13 +106,13 @@ def _fill_computed(
         states.append(state)
         outcomes.append(outcome)
     instants = np.full(len(states), as_of_us, np.int64)
-    computed, readable = plan.reader.read_leniently(states, instants)
-    columns = [
-        (ref, computed.column(column).to_pylist())
-        for ref, column in zip(plan.refs, plan.columns, strict=True)
-    ]
+    words, begins, ends = words_of(states)
+    reader = plan.reader
+    reader.evaluate(words, begins, ends, instants, len(states))
+    texts = words.view(np.uint8)
+    places = [(ref, reader.places[ref.partition(":")[2]]) for ref in plan.refs]
     for at, row in enumerate(rows):
-        outcome = outcomes[at] if readable[at] else Status.NULL_VALUE
+        outcome = outcomes[at] if readable(reader.outcome[at]) else Status.NULL_VALUE
         row.views.update(dict.fromkeys(plan.views, outcome))
         if outcome is Status.NULL_VALUE:
             row.settle(plan.refs, outcome)
@@ -118,15 +121,13 @@ def _fill_computed(
                 row.ages_s.pop(view, None)
             continue
         values, statuses = row.values, row.statuses
-        if outcome is Status.NOT_FOUND:
-            for ref, column in columns:
-                values[ref] = column[at]
-                statuses[ref] = outcome
-            continue
-        for ref, column in columns:
-            value = column[at]
+        for ref, place in places:
+            value = reader.value(place, at, texts)
             values[ref] = value
-            statuses[ref] = Status.NULL_VALUE if value is None else Status.PRESENT
+            if outcome is Status.NOT_FOUND:
+                statuses[ref] = outcome
+            else:
+                statuses[ref] = Status.NULL_VALUE if value is None else Status.PRESENT
 
 
 def _state(raw: bytes) -> bytes:

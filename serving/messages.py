@@ -48,13 +48,35 @@ Instant = Annotated[
 ]
 
 
+AmountMinor = Annotated[
+    int,
+    msgspec.Meta(ge=0, le=2**53, description="the amount at stake, in minor units (cents)"),
+]
+ShortText = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+Explain = Annotated[
+    int,
+    msgspec.Meta(ge=0, le=20, description="how many of the inputs that weighed most to name"),
+]
+
+
+class Context(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What is known only at the moment of the request; a model may have it among its inputs."""
+
+    amount_minor: AmountMinor | None = None
+    corridor: Corridor | None = None
+    device: ShortText | None = None
+    event_type: ShortText | None = None
+
+
 class PredictRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """For whom to predict: `customers`, or one `customer`."""
+    """For whom to predict: `customers`, or one `customer`. `corridor` may stand in the context."""
 
     customers: Customers | None = None
     customer: CustomerId | None = None
     corridor: Corridor | None = None
     counterparty: Counterparty | None = None
+    context: Context | None = None
+    explain: Explain = 0
     as_of: Instant | None = None
 
 
@@ -70,13 +92,36 @@ class FeaturesRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     as_of: Instant | None = None
 
 
+class Contribution(msgspec.Struct, frozen=True):
+    """One input's part in a score (SHAP): all of them and the model's mean add up to it.
+
+    `value` is what the model was fed: a category's number, null where it was missing.
+    """
+
+    name: str
+    value: float | None
+    contribution: float
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """What the policy makes of a score: allow, step_up, review or block, and why."""
+
+    action: str
+    reasons: tuple[str, ...]
+
+
 class CustomerPrediction(msgspec.Struct, kw_only=True):
     """One customer's prediction and what it rests on.
 
     Attributes:
         customer: as asked.
+        version: the version that predicted: the champion's, or the challenger's.
+        alias: the alias under which it serves.
         prediction: in `unit`.
         score: on the model's own scale (log1p of the unit, for durations).
+        probability: calibrated; null where the model is of no event.
+        decision: what the policy makes of it; null without a policy.
+        explanation: the inputs that weighed most, the heaviest first; null unless asked for.
         corridor: the corridor whose features were used.
         statuses: view:feature -> PRESENT, NULL_VALUE, NOT_FOUND or OUTSIDE_MAX_AGE; all but the
             first went into the model as missing, except that stream features of a key that is
@@ -86,16 +131,21 @@ class CustomerPrediction(msgspec.Struct, kw_only=True):
     """
 
     customer: str
+    version: str
+    alias: str
     prediction: float
     unit: str | None
     score: float
+    probability: float | None = None
+    decision: Decision | None = None
+    explanation: list[Contribution] | None = None
     corridor: str | None
     statuses: dict[str, Status]
     ages_s: dict[str, float]
 
 
 class PredictResponse(msgspec.Struct, kw_only=True):
-    """Predictions in the order of the customers asked for, all by one version."""
+    """Predictions in the order of the customers asked for; version and alias are the champion's."""
 
     model: str
     version: str
@@ -127,11 +177,19 @@ class FeaturesResponse(msgspec.Struct, kw_only=True):
 
 
 class ModelInfo(msgspec.Struct, kw_only=True):
-    """A version that serves; `tags` are the registry's (metric, training window, ...)."""
+    """A version that serves, or is scored beside (shadow).
+
+    Attributes:
+        share: of the customers whom it answers: 0 for a shadow.
+        golden_rows: on how many rows stored with it it was verified; 0: it has none.
+        tags: the registry's (metric, training window, ...).
+    """
 
     name: str
     version: str
     alias: str
+    share: float
+    golden_rows: int
     feature_service: str
     features: tuple[str, ...]
     schema_fingerprint: str
@@ -144,6 +202,7 @@ class RefusedVersion(msgspec.Struct, kw_only=True):
 
     name: str
     version: str
+    alias: str
     reason: str
 
 
@@ -173,7 +232,7 @@ class Readiness(msgspec.Struct, kw_only=True):
     not_serving: list[str]
 
 
-Message = TypeVar("Message", PredictRequest, FeaturesRequest)
+Message = TypeVar("Message", bound=PredictRequest | FeaturesRequest)
 EXAMPLES: dict[type, dict[str, Any]] = {
     PredictRequest: {"customers": ["c1", "c2"]},
     FeaturesRequest: {"feature_service": "session_duration", "customers": ["c1"]},

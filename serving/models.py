@@ -1,40 +1,23 @@
-"""One served model: a version out of the registry, checked, loaded and ready to score."""
+"""One served model: a version that was checked, and how it scores and explains itself."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
-from typing import Any
 
 import lightgbm
 import numpy as np
 import numpy.typing as npt
-import yaml
 
-from feature_repo.contracts.errors import ModelError
+from feature_repo.contracts.model_files import Calibration
 from feature_repo.contracts.model_inputs import ModelInputs
-from serving.catalog import Catalog, UnknownFeatureError
-from serving.feature_row import FeatureRow
-from serving.online import OnlineReader
 from serving.read_plan import ReadPlan
 
-MODEL_INPUTS_FILE = "model_inputs.json"
 Vector = npt.NDArray[np.float64]
-
-
-def _durations(scores: Vector) -> Vector:
-    # What was trained on log1p is never negative; a tree may undershoot zero by a little.
-    return np.maximum(np.expm1(scores), 0.0)
-
-
-# Tag `target_transform` of a version -> from the model's scale back to the target's.
-_BACK_TRANSFORMS: dict[str, Callable[[Vector], Vector]] = {
-    "": lambda scores: scores,
-    "log1p": _durations,
-}
+# One input's part in a score: its name, what the model was fed (None: missing), its part.
+Part = tuple[str, float | None, float]
 
 
 @dataclass(frozen=True)
@@ -49,6 +32,10 @@ class ServedModel:
         plan: how to read the inputs online.
         tags: the version's tags.
         loaded_at: when it was loaded (UTC).
+        booster: the trees.
+        back_transform: from the model's scale to the target's.
+        calibration: from score to probability, for a model of an event.
+        golden_rows: on how many stored rows it was verified.
     """
 
     name: str
@@ -60,157 +47,48 @@ class ServedModel:
     loaded_at: datetime
     booster: lightgbm.Booster
     back_transform: Callable[[Vector], Vector]
+    calibration: Calibration | None = None
+    golden_rows: int = 0
 
     @property
     def unit(self) -> str | None:
         """Unit of the prediction, such as `s`."""
         return self.tags.get("unit")
 
-    def score(self, rows: Sequence[FeatureRow]) -> tuple[Vector, Vector]:
-        """Scores on the model's scale and predictions in the target's unit: shape (rows,) each."""
-        matrix = self.inputs.rows([row.values for row in rows])
+    def score(self, matrix: npt.NDArray[np.float64]) -> tuple[Vector, Vector, Vector | None]:
+        """Scores of a (n, width) matrix on the model's scale, predictions in the target's unit,
+        and calibrated probabilities where it has them: shape (n,) each.
+        """
         # One thread: requests are short, and threads would fight over the cores.
         scores = np.asarray(self.booster.predict(matrix, num_threads=1), dtype=np.float64)
-        return scores, self.back_transform(scores)
+        probabilities = None if self.calibration is None else self.calibration.probability(scores)
+        return scores, self.back_transform(scores), probabilities
 
+    def explain(self, matrix: npt.NDArray[np.float64], top: int) -> list[list[Part]]:
+        """The `top` columns that weighed most in each row's score, the heaviest first.
 
-class ModelLoader:
-    """Loads versions from an MLflow registry.
-
-    Args:
-        client: an `mlflow.MlflowClient`.
-        reader: knows the features served, and plans how to read a model's.
-        alias: the alias whose versions are served.
-    """
-
-    def __init__(self, client: Any, reader: OnlineReader, alias: str) -> None:
-        self._client = client
-        self._reader = reader
-        self.alias = alias
-
-    def take_catalog(self, catalog: Catalog) -> bool:
-        """Go by this catalogue from now on; whether it differs from the former."""
-        changed = catalog != self._reader.catalog
-        if changed:
-            self._reader.catalog = catalog
-        return changed
-
-    def versions(self) -> dict[str, str]:
-        """Registered model -> the version that the alias names, where it names one.
-
-        Raises:
-            mlflow.exceptions.MlflowException: the registry is away.
+        Parts are SHAP values on the model's own scale: all of them and the model's mean add up to
+        the raw score. Exact for trees (Lundberg et al. 2020, "From local explanations to global
+        understanding with explainable AI for trees"), and far dearer than the score itself.
         """
-        found: dict[str, str] = {}
-        token: str | None = None
-        while True:
-            page = self._client.search_registered_models(max_results=100, page_token=token)
-            for model in page:
-                if self.alias in model.aliases:
-                    found[model.name] = str(model.aliases[self.alias])
-            token = page.token
-            if not token:
-                return found
-
-    def load(self, name: str, version: str, now: datetime) -> ServedModel:
-        """Download, check and warm one version.
-
-        Raises:
-            ModelError: the version does not fit the features served, or is incomplete.
-            mlflow.exceptions.MlflowException: the registry is away.
-        """
-        tags: dict[str, str] = dict(self._client.get_model_version(name, version).tags)
-        with tempfile.TemporaryDirectory(prefix="daima-model-") as scratch:
-            folder = self._download(name, version, scratch)
-            inputs = _read_inputs(folder, name, version)
-            booster = _read_booster(folder, name, version)
-        label = f"{name} version {version}"
-        self._check_fingerprint(label, inputs, tags)
-        if booster.num_feature() != len(inputs.inputs):
-            raise ModelError(
-                label, booster.num_feature(), f"{len(inputs.inputs)} inputs", "train it again"
+        found = self.booster.predict(matrix, pred_contrib=True, num_threads=1)
+        parts = np.asarray(found, dtype=np.float64)[:, :-1]  # the last column is the mean
+        names = self._column_names()
+        # Stable: columns that weigh the same keep the model's order.
+        order = np.argsort(-np.abs(parts), axis=1, kind="stable")[:, : max(top, 0)]
+        return [
+            [
+                (names[at], None if math.isnan(values[at]) else values[at], weights[at])
+                for at in places
+            ]
+            for places, values, weights in zip(
+                order.tolist(), matrix.tolist(), parts.tolist(), strict=True
             )
-        transform = tags.get("target_transform", "")
-        if transform not in _BACK_TRANSFORMS:
-            raise ModelError(
-                "target_transform", transform, f"one of {sorted(_BACK_TRANSFORMS)}", "mend the tag"
-            )
-        model = ServedModel(
-            name=name,
-            version=version,
-            alias=self.alias,
-            inputs=inputs,
-            plan=self._reader.plan(item.ref for item in inputs.inputs),
-            tags=tags,
-            loaded_at=now,
-            booster=booster,
-            back_transform=_BACK_TRANSFORMS[transform],
-        )
-        model.score([FeatureRow()])  # warm: the first prediction allocates
-        return model
+        ]
 
-    def _download(self, name: str, version: str, scratch: str) -> Path:
-        from mlflow.artifacts import download_artifacts  # noqa: PLC0415  (heavy, at start-up)
-
-        # By location, not by models:/ URI: that one follows a process-wide registry setting.
-        uri = self._client.get_model_version_download_uri(name, version)
-        return Path(
-            download_artifacts(
-                artifact_uri=uri, dst_path=scratch, tracking_uri=self._client.tracking_uri
-            )
-        )
-
-    def _check_fingerprint(self, label: str, inputs: ModelInputs, tags: dict[str, str]) -> None:
-        tagged = tags.get("schema_fingerprint")
-        if tagged != inputs.fingerprint:
-            raise ModelError(
-                f"schema_fingerprint of {label}",
-                tagged,
-                f"{inputs.fingerprint}, which its {MODEL_INPUTS_FILE} has",
-                "train it again",
-            )
-        try:
-            offered = self._reader.catalog.service_inputs(inputs.feature_service)
-        except UnknownFeatureError as error:
-            raise ModelError(label, expected=str(error)) from error
-        if offered.fingerprint == inputs.fingerprint:
-            return
-        has = [f"{item.ref} ({item.dtype})" for item in inputs.inputs]
-        offers = [f"{item.ref} ({item.dtype})" for item in offered.inputs]
-        raise ModelError(
-            label,
-            expected=f"the features of Feast service {inputs.feature_service} in their order: it "
-            f"lacks {sorted(set(offers) - set(has))}, asks for {sorted(set(has) - set(offers))} "
-            "beyond them",
-            action="train it again, or feast apply what it was trained on",
-        )
-
-
-def _read_inputs(folder: Path, name: str, version: str) -> ModelInputs:
-    try:
-        raw = (folder / MODEL_INPUTS_FILE).read_bytes()
-    except FileNotFoundError as error:
-        raise ModelError(
-            f"{name} version {version}", expected=f"an artifact {MODEL_INPUTS_FILE}",
-            action="register it with the retraining flow",
-        ) from error  # fmt: skip
-    return ModelInputs.from_json(raw)
-
-
-def _read_booster(folder: Path, name: str, version: str) -> lightgbm.Booster:
-    """The LightGBM text of a version, wherever its MLmodel says it lies. Never a pickle."""
-    data = "model.lgb"
-    if (folder / "MLmodel").exists():
-        flavors = yaml.safe_load((folder / "MLmodel").read_text()).get("flavors", {})
-        data = flavors.get("lightgbm", {}).get("data", data)
-    path = folder / data
-    if path.suffix not in {".lgb", ".txt"} or not path.is_file():
-        raise ModelError(
-            f"{name} version {version}", data, "LightGBM text (model.lgb)", "log a Booster, as text"
-        )
-    try:
-        return lightgbm.Booster(model_file=str(path))
-    except lightgbm.basic.LightGBMError as error:
-        # Without the folder, which is gone by now and another at each look.
-        reason = str(error).replace(str(path), data)
-        raise ModelError(f"{name} version {version}", data, "LightGBM text", reason) from error
+    def _column_names(self) -> list[str]:
+        return [
+            f"{item.ref}[{place}]" if item.is_array else item.ref
+            for item in self.inputs.inputs
+            for place in range(item.width)
+        ]

@@ -9,8 +9,9 @@ does not: it reports expired values and absent entities as PRESENT.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from feature_repo.contracts.events import to_epoch_us
 from feature_repo.stores.redis_layout import entity_key_encoder
@@ -27,8 +28,14 @@ from serving.read_plan import (
     plan_read,
 )
 from serving.store_connection import HashRead, HashValues, StoreConnection
+from serving.vectors import Keys, VectorReader, warm_kernels
+
+if TYPE_CHECKING:
+    from serving.models import ServedModel
 
 log = logging.getLogger(__name__)
+
+_MOST_VERSIONS = 64
 
 
 class OnlineReader:
@@ -46,7 +53,10 @@ class OnlineReader:
         self._customer_key = entity_key_encoder(CUSTOMER_KEY, catalog.project)
         self._corridor_key = entity_key_encoder(CORRIDOR_KEY, catalog.project)
         self._counterparty_key = entity_key_encoder(COUNTERPARTY_KEY, catalog.project)
+        self._keys = Keys(self._customer_key, self._corridor_key, self._counterparty_key)
+        self._vectors: dict[int, VectorReader] = {}
         self._told: set[str] = set()
+        warm_kernels()
 
     def plan(self, refs: Iterable[str]) -> ReadPlan:
         """Work out how to read these references.
@@ -56,6 +66,16 @@ class OnlineReader:
                 customer, corridor and counterparty.
         """
         return plan_read(self.catalog, refs)
+
+    def vectors(self, served: ServedModel, clock: Callable[[], datetime]) -> VectorReader:
+        """What reads and scores rows of a version's matrix; the same as long as it serves."""
+        found = self._vectors.get(id(served))
+        if found is None or found.served is not served:
+            if len(self._vectors) >= _MOST_VERSIONS:  # those of former versions
+                self._vectors.clear()
+            found = VectorReader(served, self.connection, self._keys, clock)
+            self._vectors[id(served)] = found
+        return found
 
     async def read(
         self,
@@ -102,7 +122,7 @@ class OnlineReader:
         if plan.counterparty.fields:
             answer = None if counterparty is None else next(answers)
             _join(rows, plan.counterparty, answer, as_of_us)
-        self._tell_unreadable(rows)
+        self.tell_unreadable(ref for row in rows for ref in row.unreadable)
         for row in rows:
             _hide(row, plan)
         return rows
@@ -127,9 +147,9 @@ class OnlineReader:
         for row in rows:
             row.add(parts[row.corridor])
 
-    def _tell_unreadable(self, rows: Sequence[FeatureRow]) -> None:
+    def tell_unreadable(self, refs: Iterable[str]) -> None:
         """Log each feature once; the counter in /metrics goes on counting."""
-        new = {ref for row in rows for ref in row.unreadable} - self._told
+        new = set(refs) - self._told
         if new:
             self._told |= new
             log.warning(

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import cast
 
 from serving.catalog import Catalog
 from serving.champions import Champions
-from serving.feature_row import FeatureRow
+from serving.feature_row import FeatureRow, Status
 from serving.messages import (
     EXAMPLES,
+    Context,
+    Contribution,
     CustomerFeatures,
     CustomerPrediction,
     FeaturesRequest,
@@ -20,9 +26,17 @@ from serving.messages import (
     customers_of,
 )
 from serving.metrics import Metrics
+from serving.models import ServedModel
 from serving.online import OnlineReader
+from serving.policy_watch import PolicyWatch
 from serving.problems import RequestError
 from serving.read_plan import ReadPlan
+from serving.rollback import ChallengerWatch
+from serving.routing import Line
+from serving.scored import Observer, ScoredBatch
+from serving.vectors import NO_CONTEXT, Reading, ScoringError, Vectors
+
+log = logging.getLogger(__name__)
 
 
 def utc_now() -> datetime:
@@ -32,54 +46,189 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True)
 class Service:
-    """What answers requests: the reader, the models, the metrics and the clock."""
+    """What answers requests: the reader, the models, the metrics and the clock.
+
+    `observers` are told of every scored batch once its answer is built (see `scored.Observer`);
+    `policies` turn scores into decisions; `watch` judges challengers.
+    """
 
     reader: OnlineReader
     champions: Champions
     metrics: Metrics
     clock: Callable[[], datetime]
+    observers: list[Observer] = field(default_factory=list)
+    policies: PolicyWatch | None = None
+    watch: ChallengerWatch | None = None
 
     @property
     def catalog(self) -> Catalog:
         """The features that can be read now."""
         return self.reader.catalog
 
-    async def predict(self, name: str, message: PredictRequest, request_id: str) -> PredictResponse:
+    async def predict(
+        self,
+        name: str,
+        message: PredictRequest,
+        request_id: str,
+    ) -> PredictResponse:
         """Predictions of one model for every customer of a request.
 
         Raises:
             UnknownModelError: no version of that name serves.
-            RequestError: the customers are not as they should be.
+            RequestError: the customers or the corridors are not as they should be.
             StoreUnavailableError: the online store does not answer.
         """
         customers = customers_of(message)
-        model = self.champions.get(name)
-        as_of = message.as_of or self.clock()
-        rows = await self._read(model.plan, customers, as_of, message)
-        scores, predictions = model.score(rows)
-        self.metrics.count_predictions(model, len(rows))
-        unit = model.unit
+        line = self.champions.line
+        champion = line.get(name)
+        corridor = _corridor_of(message)
+        as_of = message.as_of
+        parts: list[tuple[ServedModel, Sequence[int]]] = [(champion, range(len(customers)))]
+        if name in line.challengers:
+            parts = list(line.split(name, customers))
+            as_of = as_of or self.clock()  # one for all parts
+        # All are asked in this turn of the loop, whatever the order of waiting.
+        started = [
+            self._start(served, _those(customers, places), message, corridor, as_of)
+            for served, places in parts
+        ]
+        answers: list[CustomerPrediction] = []
+        for (served, places), reading in zip(parts, started, strict=True):
+            asked = _those(customers, places)
+            vectors, by = await self._read_or_champion(
+                reading, served, champion, asked, message, corridor, as_of
+            )
+            as_of = vectors.as_of
+            batch = self._batch(request_id, name, line, by, asked, vectors, message.context)
+            answers += await self._answers(batch, vectors.ages_s, message.explain)
+            self._observe(batch)
+        if len(parts) > 1:
+            order = [at for _, places in parts for at in places]
+            answers = [answer for _, answer in sorted(zip(order, answers, strict=True), key=_place)]
         return PredictResponse(
-            model=model.name,
-            version=model.version,
-            alias=model.alias,
+            model=name,
+            version=champion.version,
+            alias=champion.alias,
             request_id=request_id,
-            as_of=as_of,
-            predictions=[
-                CustomerPrediction(
-                    customer=customer,
-                    prediction=prediction,
-                    unit=unit,
-                    score=score,
-                    corridor=row.corridor,
-                    statuses=row.statuses,
-                    ages_s=row.ages_s,
-                )
-                for customer, row, score, prediction in zip(
-                    customers, rows, scores.tolist(), predictions.tolist(), strict=True
-                )
-            ],
+            as_of=as_of or self.clock(),
+            predictions=answers,
         )
+
+    def _start(
+        self,
+        served: ServedModel,
+        customers: Sequence[str],
+        message: PredictRequest,
+        corridor: str | None,
+        as_of: datetime | None,
+    ) -> Reading:
+        reader = self.reader.vectors(served, self.clock)
+        return reader.read(
+            customers, as_of, corridor, message.counterparty, message.context or NO_CONTEXT
+        )
+
+    async def _read_or_champion(
+        self,
+        reading: Reading,
+        served: ServedModel,
+        champion: ServedModel,
+        customers: Sequence[str],
+        message: PredictRequest,
+        corridor: str | None,
+        as_of: datetime | None,
+    ) -> tuple[Vectors, ServedModel]:
+        """What the version made of the rows; where a challenger fails, the champion answers."""
+        if served is champion:
+            return await reading, champion
+        try:
+            vectors = await reading
+        except ScoringError:
+            log.exception("the challenger failed, the champion answers")
+            failed, took_s = True, 0.0
+        else:
+            failed = not all(map(math.isfinite, vectors.predictions))
+            took_s = vectors.scoring_s
+        if self.watch is not None:
+            self.watch.observe(served, took_s, failed=failed)
+        if not failed:
+            return vectors, served
+        return await self._start(champion, customers, message, corridor, as_of), champion
+
+    def _batch(
+        self,
+        request_id: str,
+        name: str,
+        line: Line,
+        served: ServedModel,
+        customers: Sequence[str],
+        vectors: Vectors,
+        context: Context | None,
+    ) -> ScoredBatch:
+        self.metrics.count_predictions(served, len(customers))
+        self.metrics.count_statuses(vectors.statuses)
+        for statuses in vectors.statuses:
+            if statuses.unreadable:
+                self.reader.tell_unreadable(statuses.unreadable)
+        policy = None if self.policies is None else self.policies.current
+        decisions = None
+        if policy is not None:
+            decisions = policy.decisions(
+                name,
+                vectors.corridors,
+                None if context is None else context.amount_minor,
+                scores=vectors.scores,
+                predictions=vectors.predictions,
+                probabilities=vectors.probabilities,
+            )
+        return ScoredBatch(
+            request_id=request_id,
+            at=vectors.as_of,
+            model=name,
+            line=line,
+            served=served,
+            customers=customers,
+            matrix=vectors.matrix,
+            statuses=vectors.statuses,
+            corridors=vectors.corridors,
+            context=context,
+            scores=vectors.scores,
+            predictions=vectors.predictions,
+            probabilities=vectors.probabilities,
+            decisions=decisions,
+        )
+
+    async def _answers(
+        self, batch: ScoredBatch, ages_s: Sequence[dict[str, float]], explain: int
+    ) -> list[CustomerPrediction]:
+        served, unit = batch.served, batch.served.unit
+        version, alias = served.version, served.alias
+        chances, decisions = batch.probabilities, batch.decisions
+        explanations = await _explanations(batch, explain) if explain else None
+        return [
+            CustomerPrediction(
+                customer=customer,
+                version=version,
+                alias=alias,
+                prediction=batch.predictions[at],
+                unit=unit,
+                score=batch.scores[at],
+                probability=None if chances is None else chances[at],
+                decision=None if decisions is None else decisions[at],
+                explanation=None if explanations is None else explanations[at],
+                corridor=batch.corridors[at],
+                # Encoded once a pattern: msgspec puts it into the answer as it is.
+                statuses=cast("dict[str, Status]", batch.statuses[at].json),
+                ages_s=ages_s[at],
+            )
+            for at, customer in enumerate(batch.customers)
+        ]
+
+    def _observe(self, batch: ScoredBatch) -> None:
+        for observer in self.observers:
+            try:
+                observer(batch)
+            except Exception:  # an onlooker's trouble is no customer's
+                log.exception("an observer failed on request %s", batch.request_id)
 
     async def features(self, message: FeaturesRequest, request_id: str) -> FeaturesResponse:
         """The features asked for, of every customer of a request.
@@ -103,7 +252,9 @@ class Service:
         else:
             refs = message.features or []
         as_of = message.as_of or self.clock()
-        rows = await self._read(self.reader.plan(refs), customers, as_of, message)
+        rows = await self._read(
+            self.reader.plan(refs), customers, as_of, message.corridor, message.counterparty
+        )
         return FeaturesResponse(
             request_id=request_id,
             as_of=as_of,
@@ -124,10 +275,39 @@ class Service:
         plan: ReadPlan,
         customers: Sequence[str],
         as_of: datetime,
-        message: PredictRequest | FeaturesRequest,
+        corridor: str | None,
+        counterparty: str | None,
     ) -> list[FeatureRow]:
-        rows = await self.reader.read(
-            plan, customers, as_of, message.corridor, message.counterparty
-        )
+        rows = await self.reader.read(plan, customers, as_of, corridor, counterparty)
         self.metrics.count_rows(rows)
         return rows
+
+
+def _corridor_of(message: PredictRequest) -> str | None:
+    """The corridor that the request names, on top or in its context."""
+    if message.context is None or message.context.corridor is None:
+        return message.corridor
+    if message.corridor not in (None, message.context.corridor):
+        raise RequestError(
+            "context.corridor",
+            message.context.corridor,
+            f"the same as corridor, {message.corridor}",
+            "send it once",
+            example=EXAMPLES[PredictRequest],
+        )
+    return message.context.corridor
+
+
+async def _explanations(batch: ScoredBatch, top: int) -> list[list[Contribution]]:
+    """In a thread: a thousand rows take seconds, and LightGBM lets the loop go on meanwhile."""
+    loop = asyncio.get_running_loop()
+    found = await loop.run_in_executor(None, batch.served.explain, batch.matrix, top)
+    return [[Contribution(*part) for part in parts] for parts in found]
+
+
+def _those(customers: Sequence[str], places: Sequence[int]) -> Sequence[str]:
+    return customers if len(places) == len(customers) else [customers[at] for at in places]
+
+
+def _place(pair: tuple[int, CustomerPrediction]) -> int:
+    return pair[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import secrets
+from random import getrandbits
 from typing import Any
 
 import msgspec
@@ -12,13 +12,16 @@ from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap, Scope
 
 from feature_repo.contracts.errors import DaimaError, StoreUnavailableError
+from serving.auth import UnauthorizedError
 from serving.catalog import UnknownFeatureError
-from serving.champions import UnknownModelError
+from serving.deadlines import DeadlineError, HeaderError
+from serving.overload import RETRY_AFTER_S, OverloadError
+from serving.routing import UnknownModelError
+from streaming.log.errors import DeliveryError
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER_S = 1
 
 
 class RequestError(DaimaError):
@@ -36,6 +39,19 @@ class RequestError(DaimaError):
         self.example = example
 
 
+class BodyTooLargeError(RequestError):
+    """A body is longer than any that this API understands."""
+
+
+def too_large(limit_bytes: int) -> BodyTooLargeError:
+    """The error of a body longer than the limit."""
+    return BodyTooLargeError(
+        "body",
+        expected=f"at most {limit_bytes} bytes",
+        action="send fewer customers in each request",
+    )
+
+
 class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What went wrong, and what to do about it.
 
@@ -47,6 +63,7 @@ class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
         retry_after_s: seconds after which the same request may succeed.
         example: a body that would be right.
         routes: the routes there are, for a path that is none.
+        dead_letters: what is wrong with each event, where none could be taken.
     """
 
     title: str
@@ -56,6 +73,22 @@ class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
     retry_after_s: int | None = None
     example: Any = None
     routes: list[str] | None = None
+    dead_letters: list[Any] | None = None
+
+
+_TITLES: dict[type[DaimaError], tuple[int, str]] = {
+    UnauthorizedError: (401, "Who are you?"),
+    BodyTooLargeError: (413, "Request Entity Too Large"),
+    OverloadError: (429, "Too much at a time"),
+    StoreUnavailableError: (503, "The online store does not answer"),
+    DeliveryError: (503, "The event log does not answer"),
+    DeadlineError: (504, "Not done in time"),
+}
+_HEADERS: dict[int, dict[str, str]] = {
+    401: {"WWW-Authenticate": "Bearer"},
+    429: {"Retry-After": str(RETRY_AFTER_S)},
+    503: {"Retry-After": str(RETRY_AFTER_S)},
+}
 
 
 def request_id(scope: Scope) -> str:
@@ -63,8 +96,13 @@ def request_id(scope: Scope) -> str:
     state: dict[str, Any] = scope["state"]
     found: str | None = state.get("request_id")
     if found is None:
-        found = state["request_id"] = secrets.token_hex(8)
+        found = state["request_id"] = new_request_id()
     return found
+
+
+def new_request_id() -> str:
+    """An id that no other request has: 16 hexadecimal digits."""
+    return f"{getrandbits(64):016x}"
 
 
 def _answer(
@@ -75,32 +113,45 @@ def _answer(
     )
 
 
-def _daima_error(request: Request[Any, Any, Any], error: DaimaError) -> Response[Problem]:
-    identity = request_id(request.scope)
-    if isinstance(error, StoreUnavailableError):
-        problem = Problem(
-            title="The online store does not answer",
-            status=503,
-            detail=str(error),
-            request_id=identity,
-            retry_after_s=RETRY_AFTER_S,
-        )
-        return _answer(request, problem, {"Retry-After": str(RETRY_AFTER_S)})
-    if isinstance(error, UnknownModelError):
-        title, status = "No such model serves", 404
-    elif isinstance(error, RequestError | UnknownFeatureError):
-        title, status = "The request is not right", 400
-    else:
+def problem_of(error: Exception, identity: str) -> tuple[Problem, dict[str, str]]:
+    """What to answer to a request that failed, and the headers beside it.
+
+    Unexpected errors are logged here; of what they say nothing is repeated, it may be a secret.
+    """
+    if not isinstance(error, DaimaError):
+        log.error("request %s failed", identity, exc_info=error)
+        detail = f"{type(error).__name__}; the server's log has it under {identity}"
+        return Problem(title="Internal error", status=500, detail=detail, request_id=identity), {}
+    status, title = _kind_of(error)
+    if status == 500:
         log.error("request %s failed: %s", identity, error)
-        title, status = "The server is not in order", 500
-    problem = Problem(
+    headers = _HEADERS.get(status, {})
+    return Problem(
         title=title,
         status=status,
         detail=str(error),
         request_id=identity,
+        retry_after_s=RETRY_AFTER_S if "Retry-After" in headers else None,
         example=getattr(error, "example", None),
-    )
-    return _answer(request, problem)
+        dead_letters=getattr(error, "dead_letters", None),
+    ), headers
+
+
+def _kind_of(error: DaimaError) -> tuple[int, str]:
+    """Status and title."""
+    for kind, found in _TITLES.items():
+        if isinstance(error, kind):
+            return found
+    if isinstance(error, UnknownModelError):
+        return 404, "No such model serves"
+    if isinstance(error, RequestError | UnknownFeatureError | HeaderError):
+        return 400, "The request is not right"
+    return 500, "The server is not in order"
+
+
+def _any_error(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    problem, headers = problem_of(error, request_id(request.scope))
+    return _answer(request, problem, headers)
 
 
 def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
@@ -126,21 +177,8 @@ def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Respon
     return _answer(request, problem, error.headers)
 
 
-def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
-    identity = request_id(request.scope)
-    log.error("request %s failed", identity, exc_info=error)
-    problem = Problem(
-        title="Internal error",
-        status=500,
-        # The exception's text stays in the log: it may repeat a secret.
-        detail=f"{type(error).__name__}; the server's log has it under {identity}",
-        request_id=identity,
-    )
-    return _answer(request, problem)
-
-
 EXCEPTION_HANDLERS: ExceptionHandlersMap = {
-    DaimaError: _daima_error,
+    DaimaError: _any_error,
     HTTPException: _http_error,
-    Exception: _unexpected,
+    Exception: _any_error,
 }

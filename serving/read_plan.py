@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from feature_repo.contracts.features import CORRIDOR, COUNTERPARTY, CUSTOMER, CUSTOMER_SESSION
 from feature_repo.contracts.states import state_feature, state_view
-from feature_repo.engine.read import StateReader
+from feature_repo.engine.plain import PlainReader
 from feature_repo.stores.redis_layout import field_name, timestamp_field
 from serving.catalog import Catalog, UnknownFeatureError, View
 
@@ -18,21 +18,23 @@ COUNTERPARTY_KEY = COUNTERPARTY.join_key
 # The customer's corridor where the request names none. No other stands in for it: training joins
 # corridors by this feature alone.
 CORRIDOR_REF = f"{CUSTOMER_SESSION.name}:session_corridor_last"
-# Arrays and bytes are no model input.
+# Bytes are no model input.
 _SCALARS = frozenset({"Int32", "Int64", "Float32", "Float64", "String", "Bool"})
+_ARRAYS = frozenset({"Array(Int32)", "Array(Int64)", "Array(Float32)", "Array(Float64)"})
 
 
 @dataclass(frozen=True)
 class ViewPlan:
     """One stored view's part of a hash read: its event time at `at`, its values after it.
 
-    `texts` says of each reference whether it is a string.
+    `texts` says of each reference whether it is a string, `arrays` whether it is an array.
     """
 
     name: str
     ttl_us: int | None
     refs: tuple[str, ...]
     texts: tuple[bool, ...]
+    arrays: tuple[bool, ...]
     at: int
 
 
@@ -45,14 +47,12 @@ class StatePlan:
         at: where its event time is read; the state follows.
         views: the views asked for.
         refs: the features asked for.
-        columns: where they stand among the reader's.
     """
 
-    reader: StateReader
+    reader: PlainReader
     at: int
     views: tuple[str, ...]
     refs: tuple[str, ...]
-    columns: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,10 @@ def _by_join_key(catalog: Catalog, refs: Iterable[str]) -> dict[str, list[str]]:
     for ref in refs:
         view = catalog.views[_view_of(ref)]
         dtype = view.features[_feature_of(ref)]
-        if dtype not in _SCALARS:
-            raise UnknownFeatureError("features", ref, "a scalar", f"it is {dtype}")
+        # Sequences of a stream (the last n pages) are no numbers of a fixed count.
+        if dtype not in _SCALARS and (dtype not in _ARRAYS or view.entity is not None):
+            expected = "a scalar, or a stored array of numbers"
+            raise UnknownFeatureError("features", ref, expected, f"it is {dtype}")
         if view.join_key not in grouped:
             raise UnknownFeatureError(
                 "features", ref, f"a feature joined by {sorted(grouped)}", "leave it out"
@@ -161,6 +163,7 @@ def _view_plan(view: View, refs: Iterable[str], at: int) -> ViewPlan:
         ttl_us=None if view.ttl is None else view.ttl // timedelta(microseconds=1),
         refs=refs,
         texts=tuple(view.features[_feature_of(ref)] == "String" for ref in refs),
+        arrays=tuple(view.features[_feature_of(ref)] in _ARRAYS for ref in refs),
         at=at,
     )
 
@@ -170,11 +173,9 @@ def _state_plan(catalog: Catalog, by_view: dict[str, list[str]], at: int) -> Sta
     (entity,) = {catalog.views[name].entity for name in by_view}
     reader = catalog.readers[entity or ""]
     refs = tuple(ref for view_refs in by_view.values() for ref in view_refs)
-    places = {output.name: place for place, output in enumerate(reader.program.outputs)}
     return StatePlan(
         reader=reader,
         at=at,
         views=tuple(by_view),
         refs=refs,
-        columns=tuple(places[_feature_of(ref)] for ref in refs),
     )

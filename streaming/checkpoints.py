@@ -168,11 +168,25 @@ class PartitionCheckpoint:
             self._chain.append(Link(last.base, last.deltas[:deltas], last.events - events))
         self._chain.append(Link(name, last.deltas[deltas:], events))
 
+    def begin_anew(self, snapshot: dict[str, Any]) -> None:
+        """Write a base that holds everything so far, and let go of everything before it.
+
+        Those files stay until a `commit`, and a `sweep` after it.
+        """
+        name = self._next_name("base", "state")
+        write_state(self._folder / name, snapshot)
+        self._cut = None
+        self._chain = [Link(name)]
+
     def add_delta(self, batches: Sequence[pa.RecordBatch]) -> None:
         """Write events folded after everything added before; named by the next `commit`."""
         name = self._next_name("delta", "arrow")
         columns = self._program.frame_schema.names
-        events = pa.concat_batches([batch.select(columns) for batch in batches])
+        # Chosen of all at once where that can be: of hundreds of batches one by one it costs more
+        # than writing them.
+        if not all(batch.schema.equals(batches[0].schema) for batch in batches):
+            batches = [batch.select(columns) for batch in batches]
+        events = _joined(pa.Table.from_batches(batches).select(columns))
         with (self._folder / name).open("wb") as file:
             with pa.ipc.new_file(file, events.schema) as writer:
                 writer.write_batch(events)
@@ -199,6 +213,10 @@ class PartitionCheckpoint:
         self._chain = list(chain)
         for name in dropped:
             (self._folder / name).unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove every file that the manifest does not name; nothing may have been added since."""
+        self._sweep()
 
     def close(self) -> None:
         """Let another process have it."""
@@ -244,7 +262,7 @@ class PartitionCheckpoint:
             raise CheckpointError(
                 str(self._folder / name), str(error), "the events since the last base", RESTART
             ) from error
-        return table.combine_chunks().to_batches()[0]
+        return _joined(table)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -287,6 +305,11 @@ def _lock(folder: Path) -> IO[bytes]:
             "end the other `daima stream`, or wait for it",
         ) from None
     return file
+
+
+def _joined(table: pa.Table) -> pa.RecordBatch:
+    """The one batch of a table that has rows."""
+    return table.combine_chunks().to_batches()[0]
 
 
 def _names(chain: Sequence[Link]) -> list[str]:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from feature_repo.contracts.feature_set import FeatureSet
 from feature_repo.contracts.settings import Settings
 from streaming.checkpoints import Manifest
-from streaming.offline_files import OfflineName, sync, write_options
+from streaming.offline_files import OfflineName, rewriting, sync, write_options
 
 Settled = Callable[[OfflineName], bool]
 _DAY = "event_date="
@@ -84,13 +84,15 @@ def compact_tables(
     """
     checkpoints = settings.checkpoints(feature_set.name)
     whole = feature_set.entities[0].name
+    settings.offline.mkdir(parents=True, exist_ok=True)
     tables = {settings.events_table: whole} | {
         settings.features_table(entity.name): entity.name for entity in feature_set.entities
     }
-    return {
-        table.name: compact(table, before, settled_files(checkpoints, entity), progress)
-        for table, entity in tables.items()
-    }
+    with rewriting(settings.offline):  # beside a forgetting, its customer's rows might come back
+        return {
+            table.name: compact(table, before, settled_files(checkpoints, entity), progress)
+            for table, entity in tables.items()
+        }
 
 
 def settled_files(checkpoints: Path, entity: str) -> Settled:

@@ -27,7 +27,11 @@ from streaming.failure import Failure
 from streaming.log.frames import Partition
 from streaming.rebase import Rebase
 from streaming.source import LogSource
-from streaming.updates import Admitted, Barrier, Snapshot, Update
+from streaming.updates import Admitted, Barrier, Forgetting, Snapshot, Update
+
+# What comes out of the source, and what goes to the stores beside updates.
+Item = Admitted | Barrier | Forgetting
+Mark = Snapshot | Barrier | Forgetting
 
 
 class Features:
@@ -53,15 +57,18 @@ class Features:
         self._copy_at_end = copy_at_end
         self._failure = failure
 
-    def __call__(self, items: list[Admitted | Barrier]) -> Iterable[Update | Snapshot | Barrier]:
+    def __call__(self, items: list[Item]) -> Iterable[Update | Mark]:
         """Updates in the order of the events, and the copies that are due."""
-        made: list[Update | Snapshot | Barrier] = []
+        made: list[Update | Mark] = []
         with self._failure.noted():
             self._failure.check()
             for entity, group in groupby(items, _entity_of):
                 if entity is None:
-                    for barrier in group:
-                        made += self._end_epoch(cast(Barrier, barrier))
+                    for item in group:
+                        if isinstance(item, Forgetting):
+                            made += self._forget(item)
+                        else:
+                            made += self._end_epoch(cast(Barrier, item))
                 else:
                     made += self._fold(cast(list[Admitted], list(group)))
             if self._rebase:
@@ -95,11 +102,24 @@ class Features:
             yield from map(self._copy, self._shards)
         yield barrier
 
+    def _forget(self, forgetting: Forgetting) -> Iterable[Forgetting | Snapshot]:
+        """Drop customers' states here and now; their events elsewhere go with the next base."""
+        owned, keys = forgetting.owned, tuple(forgetting.customers)
+        if not forgetting.own:
+            if self._rebase:
+                self._rebase.forget(owned, keys)
+            return
+        shard = self._shards[owned]
+        for customer in forgetting.customers.values():
+            shard.forget(customer)
+        yield forgetting
+        yield Snapshot(owned, shard.snapshot(), forgets=keys, at_once=True)
+
     def _copy(self, owned: Partition) -> Snapshot:
         return Snapshot(owned, self._shards[owned].snapshot())
 
 
-def _entity_of(item: Admitted | Barrier) -> str | None:
+def _entity_of(item: Item) -> str | None:
     return item.entity if isinstance(item, Admitted) else None
 
 
@@ -117,6 +137,9 @@ class StateWriter(Protocol):
     ) -> None:
         """Take in states of distinct keys."""
 
+    def forget(self, entity: EntityKey, keys: Iterable[str]) -> None:
+        """Delete all that stands under keys, after everything taken in so far."""
+
     def together(self) -> AbstractContextManager[None]:
         """What is taken in within is written as one."""
 
@@ -127,11 +150,11 @@ class StateWriter(Protocol):
         """Return when everything is stored."""
 
 
-class _StoresPartition(StatelessSinkPartition[Update | Snapshot | Barrier]):
+class _StoresPartition(StatelessSinkPartition[Update | Mark]):
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
 
-    def write_batch(self, items: list[Update | Snapshot | Barrier]) -> None:
+    def write_batch(self, items: list[Update | Mark]) -> None:
         with self._stores.failure.noted():
             self._stores.failure.check()
             self._stores.take(*items)
@@ -141,7 +164,7 @@ class _StoresPartition(StatelessSinkPartition[Update | Snapshot | Barrier]):
             self._stores.close()
 
 
-class Stores(DynamicSink[Update | Snapshot | Barrier]):
+class Stores(DynamicSink[Update | Mark]):
     """Both stores and the checkpoints, in the order of the flow.
 
     Args:
@@ -174,14 +197,14 @@ class Stores(DynamicSink[Update | Snapshot | Barrier]):
         """One worker a process: the writers are its own."""
         return _StoresPartition(self)
 
-    def take(self, *items: Update | Snapshot | Barrier) -> None:
+    def take(self, *items: Update | Mark) -> None:
         """Hand items to the writers, in their order."""
         for updated, group in groupby(items, lambda item: isinstance(item, Update)):
             if updated:
                 self._write(cast(list[Update], list(group)))
             else:
                 for item in group:
-                    self._mark(cast(Snapshot | Barrier, item))
+                    self._mark(cast(Mark, item))
 
     def _write(self, updates: list[Update]) -> None:
         with self._online.together():
@@ -199,13 +222,15 @@ class Stores(DynamicSink[Update | Snapshot | Barrier]):
                     )
         for update in updates:
             self._folded(update)
-            self._epochs.put(update)
+        self._epochs.put(*updates)
 
-    def _mark(self, item: Snapshot | Barrier) -> None:
+    def _mark(self, item: Mark) -> None:
         if isinstance(item, Snapshot):
             self._epochs.put(item)
+        elif isinstance(item, Forgetting):
+            self._online.forget(self._entities[item.owned[0]], item.customers.values())
         # While a slow disk still commits the epoch before, this one goes on.
-        elif item.last or not self._epochs.committing:
+        elif item.last or item.due or not self._epochs.committing:
             self._epochs.put(Commit(item, self._online.mark()))
 
     def close(self) -> None:

@@ -15,8 +15,8 @@ A crash before 4 replays the epoch: fences and file names make that change nothi
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -68,6 +68,8 @@ class Epochs:
             run again) a partition's checkpoint is its last base.
         failed: told at once what made a commit fail: while nothing comes in, nobody asks.
         committed: called after each commit with the positions committed, in this thread.
+        forgotten: called once a partition's checkpoint is without some customers, with the keys
+            of their tombstones.
 
     Raises (from `put` and `close`): whatever made a commit fail.
     """
@@ -83,6 +85,7 @@ class Epochs:
         keep_events: bool = True,
         failed: Callable[[Exception], None] = lambda error: None,
         committed: Callable[[Mapping[Partition, Position]], None] = lambda positions: None,
+        forgotten: Callable[[Partition, Collection[str]], None] = lambda owned, keys: None,
     ) -> None:
         self._features = features
         self._whole, self._archive = archive
@@ -92,9 +95,12 @@ class Epochs:
         self._keep_events = keep_events
         self._failed = failed
         self._committed = committed
+        self._forgotten = forgotten
+        self._forgets: dict[Partition, set[str]] = {}  # of bases that are not committed yet
         self._events: dict[Partition, list[pa.RecordBatch]] = {}
         self._rows_of: dict[Partition, tuple[int, list[FeatureRows]]] = {}
         self._begun: set[Partition] = set()  # bases whose copies are being made
+        self._row_counts: Counter[Partition] = Counter()  # of `_rows_of`
         self._waiting: deque[tuple[Item, int]] = deque()
         self._rows = 0
         self._committing = self._closed = False
@@ -108,15 +114,16 @@ class Epochs:
         """Whether a barrier waits or is being committed."""
         return self._committing
 
-    def put(self, item: Item) -> None:
-        """Hand an item over; waits while the thread is more than `WAITING_ROWS` behind."""
-        rows = _weight(item)
+    def put(self, *items: Item) -> None:
+        """Hand items over; waits while the thread is more than `WAITING_ROWS` behind."""
         with self._changed:
             self._changed.wait_for(lambda: self._rows < WAITING_ROWS or self._error)
             self._raise_error()
-            self._committing = self._committing or isinstance(item, Commit)
-            self._waiting.append((item, rows))
-            self._rows += rows
+            for item in items:
+                rows = _weight(item)
+                self._committing = self._committing or isinstance(item, Commit)
+                self._waiting.append((item, rows))
+                self._rows += rows
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -165,7 +172,8 @@ class Epochs:
         whose = (admitted.entity, admitted.partition)
         if len(update.rows):
             self._rows_of.setdefault(whose, (admitted.first_offset, []))[1].append(update.rows)
-            if sum(map(len, self._rows_of[whose][1])) >= ROWS_TOGETHER:
+            self._row_counts[whose] += len(update.rows)
+            if self._row_counts[whose] >= ROWS_TOGETHER:
                 self._hand_over(whose)
         if admitted.entity == self._whole:
             self._archive.write(admitted.partition, admitted.first_offset, admitted.events)
@@ -176,11 +184,18 @@ class Epochs:
     def _hand_over(self, whose: Partition) -> None:
         """Give a partition's rows to its writer, those of many small updates as one."""
         first_offset, parts = self._rows_of.pop(whose)
+        del self._row_counts[whose]
         entity, partition = whose
         self._features[entity].write(partition, first_offset, join_rows(parts).to_batch())
 
     def _write_base(self, snapshot: Snapshot) -> None:
         checkpoint = self._checkpoints[snapshot.owned]
+        if snapshot.at_once and snapshot.state is not None:
+            self._begun.discard(snapshot.owned)
+            self._events.pop(snapshot.owned, None)
+            checkpoint.begin_anew(snapshot.state)
+            self._forgets.setdefault(snapshot.owned, set()).update(snapshot.forgets)
+            return
         if snapshot.state is None:
             self._write_events(snapshot.owned)  # for the case that the base goes bad
             checkpoint.begin_base()
@@ -189,7 +204,10 @@ class Epochs:
         if snapshot.owned not in self._begun:
             self._write_events(snapshot.owned)
         self._begun.discard(snapshot.owned)
-        checkpoint.add_base(snapshot.state, alone=not self._keep_events)
+        alone = bool(snapshot.forgets) or not self._keep_events
+        checkpoint.add_base(snapshot.state, alone=alone)
+        if snapshot.forgets:
+            self._forgets.setdefault(snapshot.owned, set()).update(snapshot.forgets)
         snapshot.written.set()
 
     def _write_events(self, owned: Partition) -> None:
@@ -213,6 +231,9 @@ class Epochs:
                 self._run.log, self._run.generation, position.offset, position.watermark_us
             )
         self._committed(commit.barrier.positions)
+        for owned in self._forgets.keys() & commit.barrier.positions.keys():
+            self._checkpoints[owned].sweep()
+            self._forgotten(owned, self._forgets.pop(owned))
 
 
 def _weight(item: Item) -> int:

@@ -140,6 +140,11 @@ class Lineage:
         with self._held() as lineage:
             return lineage.shards if lineage.runs else None
 
+    def current_log(self) -> str | None:
+        """The log that the states come from last; None without states."""
+        with self._held() as lineage:
+            return lineage.runs[-1].log if lineage.runs else None
+
     def begin_rebuild(self, log: str) -> tuple[int, LogRun]:
         """Begin to make all states anew; the live log goes on from them after `finish`.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,6 +75,17 @@ def write_options(schema: pa.Schema) -> dict[str, Any]:
 
 def _leaf(field: pa.Field) -> str:
     return f"{field.name}.list.element" if pa.types.is_list(field.type) else str(field.name)
+
+
+@contextmanager
+def rewriting(offline: Path) -> Iterator[None]:
+    """Hold the offline store's files: they are rewritten by one process at a time.
+
+    Readers need not wait for it, nor does a stream, which adds files and rewrites none.
+    """
+    with (offline / ".rewriting.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def sync(paths: Iterable[Path]) -> None:

@@ -19,8 +19,9 @@ REBASE_EVENTS = 125_000
 REBASE_EPOCHS = 60
 # Writing a base of 100 MB takes a moment, too: two of them begin this far apart.
 _REBASES_AN_EPOCH = 10
-# A copy holds the stream up for this long between two polls.
-STEP = timedelta(milliseconds=3)
+# A copy goes on for this long at a time, and then not for some times as long.
+_STEP_S = 0.003
+_REST_S = 0.012
 
 
 class Rebase:
@@ -39,9 +40,14 @@ class Rebase:
         self._most = most
         self._epochs = dict.fromkeys(events, 0)
         self._apart_s = epoch.total_seconds() / _REBASES_AN_EPOCH
-        self._next_s = 0.0
+        self._next_s = self._next_step_s = 0.0
         self._copying: Snapshotting | None = None
         self._last: Snapshot | None = None
+        self._forgets: dict[Partition, tuple[str, ...]] = {}
+
+    def forget(self, owned: Partition, keys: tuple[str, ...]) -> None:
+        """Have a partition copied soon, for a base that stands alone, without the events before."""
+        self._forgets[owned] = (*self._forgets.get(owned, ()), *keys)
 
     def folded(self, owned: Partition, events: int) -> None:
         """Count events."""
@@ -54,6 +60,8 @@ class Rebase:
 
     def due(self, now_s: float) -> Partition | None:
         """The partition to copy now, if any."""
+        if self._forgets:
+            return next(iter(self._forgets))
         if now_s < self._next_s:
             return None
         due = [
@@ -75,22 +83,33 @@ class Rebase:
         """
         now_s = time.monotonic()
         if self._copying is None or self._last is None:
-            # While a base is being written, no other one takes up memory.
-            if self._last is not None and not self._last.written.is_set():
-                return []
-            owned = self.due(now_s)
-            if owned is None:
-                return []
-            self._copying, self._last = shards[owned].copying(), Snapshot(owned)
-            return [self._last]
+            return self._begin(shards, now_s)
         if self._copying.spoiled:
             self._events[self._last.owned] += self._most  # due again
+            if self._last.forgets:
+                self.forget(self._last.owned, self._last.forgets)
             self._copying = self._last = None
+        elif now_s >= self._next_step_s and self._copied(self._copying, now_s + _STEP_S):
+            self._last = replace(self._last, state=self._copying.result())
+            self._copying = None
+            return [self._last]
+        return []
+
+    def _begin(self, shards: Mapping[Partition, Shard], now_s: float) -> list[Snapshot]:
+        # While a base is being written, no other one takes up memory.
+        if self._last is not None and not self._last.written.is_set():
             return []
-        until_s = now_s + STEP.total_seconds()
-        while not self._copying.step():
-            if time.monotonic() >= until_s:
-                return []
-        self._last = replace(self._last, state=self._copying.result())
-        self._copying = None
+        owned = self.due(now_s)
+        if owned is None:
+            return []
+        forgets = self._forgets.pop(owned, ())
+        self._copying, self._last = shards[owned].copying(), Snapshot(owned, forgets=forgets)
         return [self._last]
+
+    def _copied(self, copying: Snapshotting, until_s: float) -> bool:
+        """Copy until an instant; whether that was the rest."""
+        while not copying.step():
+            if (now_s := time.monotonic()) >= until_s:
+                self._next_step_s = now_s + _REST_S
+                return False
+        return True

@@ -32,12 +32,14 @@ from feature_repo.contracts.errors import InputError
 from feature_repo.contracts.feature_set import FeatureSet
 from feature_repo.contracts.settings import Settings
 from feature_repo.stores.event_history import ORDER_COLUMNS, concat, event_files
+from feature_repo.stores.forgotten import ForgottenFile
 from feature_repo.stores.redis_connection import connect
 from streaming.admission import Admission
 from streaming.backfill.source import Source as EventSource
 from streaming.backfill.source import event_source
 from streaming.checkpoints import CheckpointError, PartitionCheckpoint
 from streaming.event_identity import IdentitySet, first_of_each, identities
+from streaming.forgetting import without_forgotten
 from streaming.key_states import KeyStates
 from streaming.live_logs import LiveLog, Source
 from streaming.log.frames import Frame, Partition, Unreadable
@@ -105,7 +107,7 @@ def rebuild(
     """
     started_s = time.monotonic()
     check_store(settings)
-    events = event_source(history) if history is not None else None
+    events = event_source(history, settings.offline) if history is not None else None
     with ExitStack() as stack:
         client = stack.enter_context(connect(settings.redis))
         log = LiveLog(source, settings, environ)
@@ -179,6 +181,7 @@ class _Rebuild:
         self._owned = owned
         self._report = report
         self._progress = progress
+        self._forgotten = ForgottenFile(setup.settings.offline).read()
         self._states = KeyStates(setup.programs, owned.shards, setup.shards)
 
     def scan_log(self) -> IdentitySet:
@@ -233,7 +236,7 @@ class _Rebuild:
         )
         for entries in self._read_log([key for key in owned.shards if key[0] == setup.whole]):
             unknown: list[Frame | Unreadable] = []
-            for entry in entries:
+            for entry in without_forgotten(entries, self._forgotten, str(self._log.source)):
                 owned.offsets[entry.entity, entry.partition] = entry.offset
                 if isinstance(entry, Frame) and _is_sound(entry.events):
                     new = ~archived.marked(identities(entity, entry.events))

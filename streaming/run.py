@@ -13,17 +13,22 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
 
+import pyarrow as pa
 import redis
 from bytewax.testing import run_main
 
 from feature_repo.contracts.feature_set import FeatureSet
 from feature_repo.contracts.settings import SHARDS, Settings
+from feature_repo.engine.projection import log_times_us
+from feature_repo.stores.forgotten import ForgottenFile, without
 from feature_repo.stores.redis_connection import connect
 from streaming.admission import Admission
 from streaming.dataflow import Features, Stores, build_dataflow
 from streaming.epochs import Epochs
 from streaming.failure import Failure
+from streaming.forgetting import CUSTOMER, Forgetter
 from streaming.interpreter_pauses import few_pauses
+from streaming.kept_memory import keep_memory
 from streaming.lineage import LogRun
 from streaming.live_logs import LiveLog, Source
 from streaming.log.files import FRAME_ROWS, FileLogReader
@@ -92,9 +97,13 @@ def run_file(
         CheckpointError: a live stream runs on these checkpoints.
     """
     setup = Setup(settings, feature_set, SHARDS)
+    forgotten = ForgottenFile(settings.offline).read()
+
+    def kept(batch: pa.RecordBatch) -> pa.RecordBatch:
+        return without(batch, forgotten, CUSTOMER, log_times_us) if forgotten else batch
 
     def open_file() -> LogReader:
-        return FileLogReader(events, setup.feature_set, None, frame_rows)
+        return FileLogReader(events, setup.feature_set, None, frame_rows, kept=kept)
 
     open_file().close()  # a clear error before anything is written
     check_store(settings)
@@ -175,6 +184,14 @@ def run_live(
             offsets = {key: position.offset for key, position in positions.items()}
             log.trim(client, offsets, datetime.now(UTC))
 
+        forgetter = Forgetter(
+            ForgottenFile(settings.offline),
+            feature_set=setup.feature_set.name,
+            programs=setup.programs,
+            shards=setup.shards,
+            log=str(source),
+            owned=partitions,
+        )
         # A file of letters a run: those of the run before are still unread.
         name = f"live-{datetime.now(UTC):%Y%m%dT%H%M%S}-{share.worker}.stream.jsonl"
         return _run(
@@ -189,6 +206,7 @@ def run_live(
             epoch=epoch,
             now=lambda: datetime.now(UTC),
             committed=committed,
+            forgetter=forgetter,
         )
 
 
@@ -216,6 +234,7 @@ def _run(
     epoch: timedelta | None = None,
     now: Callable[[], datetime] | None = None,
     committed: Callable[[Mapping[Partition, Position]], None] = lambda positions: None,
+    forgetter: Forgetter | None = None,
 ) -> StreamReport:
     """Wire everything, run it to the end of the log, and count."""
     report, failure = StreamReport(), Failure()
@@ -260,6 +279,7 @@ def _run(
             keep_events=epoch is not None,
             failed=failure.note,
             committed=committed,
+            forgotten=forgetter.done if forgetter else lambda owned, keys: None,
         )
         features = Features(
             owned.shards,
@@ -273,11 +293,13 @@ def _run(
             owned.offsets,
             failure,
             epoch=epoch,
+            forgetter=forgetter,
             epoch_ended=report.epoch_gaps_s.append,
         )
         stores = Stores(setup.entities, run.generation, online, epochs, failure, folded=folded)
         flow = build_dataflow(source, features, stores)
         with few_pauses():
+            keep_memory()
             run_main(flow)  # type: ignore[no-untyped-call]  # compiled, without hints
         failure.check()
         report.dead_letters = dead_letters.count

@@ -5,34 +5,40 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from streaming.admission import Admission
 from streaming.failure import Failure
+from streaming.forgetting import Forgetter
 from streaming.log.frames import LogReader, Partition
-from streaming.updates import Admitted, Barrier, Position
+from streaming.updates import Admitted, Barrier, Forgetting, Position
+
+Item = Admitted | Barrier | Forgetting
 
 # While little comes in, the log is asked this often: half of it is the median wait of an event.
 POLL_INTERVAL = timedelta(milliseconds=5)
 # A poll with more events than this is followed by the next at once.
 _FEW_EVENTS = 1_024
+# From barrier to barrier while customers are being forgotten.
+_NUDGE_S = 0.05
 
 
-class _LogPartition(StatefulSourcePartition[Admitted | Barrier, None]):
+class _LogPartition(StatefulSourcePartition[Item, None]):
     def __init__(self, source: LogSource, reader: LogReader) -> None:
         self._source = source
         self._reader = reader
         self._offsets = dict(source.offsets)
         self._polled_s = self._epoch_began_s = time.monotonic()
-        self._longest_gap_s = 0.0
+        self._longest_gap_s = self._nudged_s = 0.0
         self._read_since = False
-        self._waiting: deque[Admitted | Barrier] = deque()
+        self._waiting: deque[Item] = deque()
         self._busy = False
         self._ended = False
 
-    def next_batch(self) -> Iterable[Admitted | Barrier]:
+    def next_batch(self) -> Iterable[Item]:
         if (self._ended and not self._waiting) or self._source.failure.error:
             raise StopIteration
         with self._source.failure.noted():
@@ -43,15 +49,20 @@ class _LogPartition(StatefulSourcePartition[Admitted | Barrier, None]):
         ready = 1 if self._busy else len(self._waiting)
         return [self._waiting.popleft() for _ in range(min(ready, len(self._waiting)))]
 
-    def _poll(self) -> list[Admitted | Barrier]:
+    def _poll(self) -> list[Item]:
         now_s = time.monotonic()
         self._longest_gap_s = max(self._longest_gap_s, now_s - self._polled_s)
         self._polled_s = now_s
+        forgetter = self._source.forgetter
+        if forgetter is not None and (forgettings := forgetter.due(self._offsets)):
+            return [*forgettings, replace(self._barrier(), due=True)]
         try:
             entries = self._reader.poll()
         except StopIteration:
             self._ended = True
             return [self._barrier()]
+        if forgetter is not None:
+            entries = forgetter.let_in(entries)
         for entry in entries:
             self._offsets[entry.entity, entry.partition] = entry.offset
         self._read_since = self._read_since or bool(entries)
@@ -75,6 +86,13 @@ class _LogPartition(StatefulSourcePartition[Admitted | Barrier, None]):
 
     def _epoch_is_over(self, now_s: float) -> bool:
         epoch = self._source.epoch
+        forgetter = self._source.forgetter
+        if forgetter is not None and forgetter.waiting:
+            # Copies go on, and are committed, only while something flows: also in a quiet log.
+            if now_s - self._nudged_s < _NUDGE_S:
+                return False
+            self._nudged_s = now_s
+            return True
         if epoch is None or now_s - self._epoch_began_s < epoch.total_seconds():
             return False
         self._source.epoch_ended(self._longest_gap_s)
@@ -90,7 +108,7 @@ class _LogPartition(StatefulSourcePartition[Admitted | Barrier, None]):
         return Barrier(positions, last=self._ended)
 
 
-class LogSource(FixedPartitionedSource[Admitted | Barrier, None]):
+class LogSource(FixedPartitionedSource[Item, None]):
     """Reads one log through one reader, opened when the dataflow starts.
 
     Args:
@@ -100,6 +118,7 @@ class LogSource(FixedPartitionedSource[Admitted | Barrier, None]):
         failure: ends the log early.
         epoch: time from one barrier to the next; None for one barrier, at the end of the log.
         clock: what Bytewax's wake-up times are told in.
+        forgetter: keeps out who was forgotten; None: nobody can be while it runs.
         epoch_ended: called with the longest time between two polls of an epoch (s).
     """
 
@@ -112,6 +131,7 @@ class LogSource(FixedPartitionedSource[Admitted | Barrier, None]):
         *,
         epoch: timedelta | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        forgetter: Forgetter | None = None,
         epoch_ended: Callable[[float], None] = lambda longest_gap_s: None,
     ) -> None:
         self._open_reader = open_reader
@@ -120,6 +140,7 @@ class LogSource(FixedPartitionedSource[Admitted | Barrier, None]):
         self.failure = failure
         self.epoch = epoch
         self.clock = clock
+        self.forgetter = forgetter
         self.epoch_ended = epoch_ended
 
     def list_parts(self) -> list[str]:

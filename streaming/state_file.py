@@ -8,6 +8,8 @@ without holding the interpreter's lock.
 from __future__ import annotations
 
 import json
+import math
+import mmap
 import os
 import zlib
 from itertools import pairwise
@@ -54,7 +56,7 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """What `write_state` has written.
+    """What `write_state` has written; the arrays are read-only views of the file.
 
     Raises:
         StateFileError: the file is missing, cut short, changed, or of another format.
@@ -64,7 +66,9 @@ def read_state(path: Path) -> dict[str, Any]:
             header = json.loads(file.readline())
             if header["format"] != _FORMAT:
                 raise StateFileError(str(path), header["format"], _FORMAT, "see the version of it")
-            arrays = {name: _read(file, crc) for name, crc in header["arrays"].items()}
+            # Checked and copied in one reading, into memory that is taken up once.
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            arrays = {name: _read(file, content, crc) for name, crc in header["arrays"].items()}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StateFileError(
             str(path), expected="a whole state file", action=f"use another ({error})"
@@ -72,11 +76,15 @@ def read_state(path: Path) -> dict[str, Any]:
     return cast(dict[str, Any], _with_arrays(header["plain"], "", arrays))
 
 
-def _read(file: BinaryIO, crc: int) -> _Array:
-    array: _Array = np.lib.format.read_array(file, allow_pickle=False)
+def _read(file: BinaryIO, content: mmap.mmap, crc: int) -> _Array:
+    np.lib.format.read_magic(file)
+    shape, columns_first, dtype = np.lib.format.read_array_header_1_0(file)
+    begin = file.tell()
+    array: _Array = np.frombuffer(content, dtype, math.prod(shape), begin)
     if _checksum(array) != crc:
         raise ValueError("a checksum differs")
-    return array
+    file.seek(begin + array.nbytes)
+    return array.reshape(shape, order="F" if columns_first else "C")
 
 
 def _checksum(array: _Array) -> int:
@@ -108,7 +116,11 @@ def _with_arrays(value: Any, path: str, arrays: dict[str, _Array]) -> Any:
         case {"\0": "array"}:
             return arrays[path]
         case {"\0": "buffers"}:
-            ends, whole = arrays[f"{path}/ends"].tolist(), pa.py_buffer(arrays[f"{path}/data"])
+            # A copy: they may be kept for long, and a view would keep the whole file.
+            ends, whole = (
+                arrays[f"{path}/ends"].tolist(),
+                pa.py_buffer(arrays[f"{path}/data"].copy()),
+            )
             return [whole.slice(begin, end - begin) for begin, end in pairwise(ends)]
         case dict():
             return {name: _with_arrays(v, f"{path}/{name}", arrays) for name, v in value.items()}

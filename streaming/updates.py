@@ -61,11 +61,32 @@ class Snapshot:
     Attributes:
         state: see `Shard.snapshot`; None where the copying begins.
         written: set once the state is on disk.
+        forgets: keys of the tombstones on whose account it is made: it then stands alone, without
+            the bases and events before it.
+        at_once: whether it is as of its place in the flow, in spite of a copy begun before.
     """
 
     owned: Partition
     state: dict[str, Any] | None = None
     written: Event = field(default_factory=Event, compare=False)
+    forgets: tuple[str, ...] = ()
+    at_once: bool = False
+
+
+@dataclass(frozen=True)
+class Forgetting:
+    """Customers who are to be forgotten, at this place of the flow.
+
+    Attributes:
+        owned: a partition whose checkpoint may name them.
+        customers: their names, by the keys of their tombstones.
+        own: whether their states are in this partition, under their names; else their events
+            alone are, among those since its last base.
+    """
+
+    owned: Partition
+    customers: Mapping[str, str]
+    own: bool
 
 
 @dataclass(frozen=True)
@@ -83,7 +104,9 @@ class Barrier:
     Attributes:
         positions: of every partition read, as of here.
         last: whether the log has ended.
+        due: whether it is to be committed even while the one before is.
     """
 
     positions: Mapping[Partition, Position]
     last: bool = False
+    due: bool = False

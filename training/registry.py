@@ -18,14 +18,18 @@ from pathlib import Path
 
 import lightgbm as lgb
 import mlflow
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 
 from feature_repo.contracts.errors import ModelError
+from feature_repo.contracts.model_files import CALIBRATION_FILE, GOLDEN_FILE, Calibration, Golden
 from feature_repo.contracts.model_inputs import ModelInputs
 from feature_repo.contracts.settings import Settings
+from feature_repo.contracts.target_scale import BACK_TRANSFORMS
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +55,9 @@ class Candidate:
         importance: table of `training.importance`.
         picture: the same as a PNG.
         tags: more tags for the version.
+        examples: rows of the model's matrix, shape (n, width), on which whoever loads the version
+            proves that it is this one (`golden_rows`).
+        calibration: from score to probability, for a model of an event.
     """
 
     inputs: ModelInputs
@@ -67,6 +74,39 @@ class Candidate:
     importance: pl.DataFrame
     picture: bytes
     tags: dict[str, str]
+    examples: npt.NDArray[np.float64]
+    calibration: Calibration | None = None
+
+    def golden(self) -> Golden:
+        """The examples with what the model makes of them.
+
+        Raises:
+            ModelError: there are none, or the transform is unknown.
+        """
+        if not len(self.examples) or self.target_transform not in BACK_TRANSFORMS:
+            raise ModelError(
+                "candidate",
+                (len(self.examples), self.target_transform),
+                f"examples, and a transform of {sorted(BACK_TRANSFORMS)}",
+                "give it rows of its test part (golden_rows)",
+            )
+        scores = np.asarray(self.booster.predict(self.examples, num_threads=1), dtype=np.float64)
+        return Golden.of(
+            self.examples,
+            scores,
+            BACK_TRANSFORMS[self.target_transform](scores),
+            None if self.calibration is None else self.calibration.probability(scores),
+        )
+
+
+def golden_rows(matrix: npt.NDArray[np.float64], count: int = 32) -> npt.NDArray[np.float64]:
+    """Rows to store with a version: `count` spread evenly over a matrix, and one all missing.
+
+    >>> golden_rows(np.arange(10.0).reshape(10, 1), count=3).ravel().tolist()
+    [0.0, 4.0, 9.0, nan]
+    """
+    places = np.unique(np.linspace(0, len(matrix) - 1, min(count, len(matrix))).astype(np.int64))
+    return np.vstack([matrix[places], np.full((1, matrix.shape[1]), np.nan)])
 
 
 def register(settings: Settings, candidate: Candidate) -> int:
@@ -78,6 +118,7 @@ def register(settings: Settings, candidate: Candidate) -> int:
     Trap: MLflow keeps its tracking URI per process; this sets it.
     """
     name = candidate.inputs.feature_service
+    golden = candidate.golden()
     mlflow.set_tracking_uri(settings.mlflow_url)
     client = mlflow.MlflowClient()
     try:
@@ -98,7 +139,11 @@ def register(settings: Settings, candidate: Candidate) -> int:
                 # Named here: MLflow would otherwise load the model in a process to find out.
                 pip_requirements=[f"{lib}=={installed(lib)}" for lib in ("lightgbm", "numpy")],
             )
-            _add_to_model(client, model.model_id, INPUTS_FILE, candidate.inputs.to_json())
+            files = {INPUTS_FILE: candidate.inputs.to_json(), GOLDEN_FILE: golden.to_json()}
+            if candidate.calibration is not None:
+                files[CALIBRATION_FILE] = candidate.calibration.to_json()
+            for file, content in files.items():
+                _add_to_model(client, model.model_id, file, content)
         try:
             client.create_registered_model(name)
         except MlflowException as error:
@@ -157,7 +202,7 @@ def _import_quietly() -> None:
 
 def _signature(inputs: ModelInputs) -> ModelSignature:
     return ModelSignature(
-        inputs=Schema([ColSpec("double", name) for name in inputs.names]),
+        inputs=Schema([ColSpec("double", name) for name in inputs.columns]),
         outputs=Schema([ColSpec("double")]),
     )
 

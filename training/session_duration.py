@@ -22,7 +22,7 @@ from feature_repo.contracts.settings import Settings
 from training.dataset import Dataset, join_features
 from training.evaluate import GroupMean, Interval, rmse, rmse_difference_interval
 from training.importance import gain_importance, importance_picture
-from training.registry import Candidate, register
+from training.registry import Candidate, golden_rows, register
 from training.sessions import Sessions, closed_sessions
 from training.split import split_by_time
 
@@ -203,7 +203,7 @@ def train(
             matrix[rows],
             target[rows],
             reference=reference,
-            feature_name=list(inputs.names),
+            feature_name=list(inputs.columns),
             categorical_feature=list(inputs.categorical),
             params=config.booster_params(),
         )
@@ -278,6 +278,7 @@ def train(
             importance=importance,
             picture=importance_picture(importance, "Session duration: importance of inputs"),
             tags={"baseline": f"mean per {config.baseline_group}"},
+            examples=golden_rows(matrix[split.test]),
         ),
         baseline=f"mean per {config.baseline_group}",
         interval=interval,

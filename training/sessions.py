@@ -15,6 +15,7 @@ from feature_repo.contracts.errors import DatasetError
 from feature_repo.contracts.events import OUTSIDE_SESSION
 from feature_repo.contracts.features import SESSION_GAP
 from feature_repo.contracts.settings import Settings
+from feature_repo.stores.forgotten import ForgottenFile
 
 _COLUMNS = (
     "customer_id",
@@ -160,7 +161,7 @@ def _read(settings: Settings, end: datetime | None) -> tuple[pl.DataFrame, datet
     seen = events if end is None else events.filter(pl.col("event_time") <= end)
     try:
         data_end = events.select(pl.col("event_time").max()).collect().item()
-        return seen.collect(), data_end
+        return _remembered(seen.collect(), settings), data_end
     except pl.exceptions.PolarsError as error:
         raise DatasetError(
             "archive of events",
@@ -168,6 +169,16 @@ def _read(settings: Settings, end: datetime | None) -> tuple[pl.DataFrame, datet
             f"Parquet files with the columns {', '.join(_COLUMNS)}",
             f"remove files that are not the dataflow's; reading them failed: {error}",
         ) from error
+
+
+def _remembered(events: pl.DataFrame, settings: Settings) -> pl.DataFrame:
+    """Without customers whose forgetting is under way; afterwards the archive lacks them."""
+    forgotten = ForgottenFile(settings.offline).read().pending
+    if not forgotten or events.is_empty():
+        return events
+    customers = events["customer_id"].to_arrow().cast("string")
+    hidden = forgotten.hidden(customers, events["event_time"].dt.epoch("us").to_numpy())
+    return events.filter(~pl.Series(hidden))
 
 
 def _shown(start: datetime | None, end: datetime | None) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 
 import msgspec
 import numpy as np
@@ -16,23 +17,56 @@ import polars as pl
 
 from feature_repo.contracts.errors import ModelError
 
+# The view of inputs that come with the request, not out of a store: `request:amount_minor`.
+REQUEST_VIEW = "request"
+# What a request can bring, with its Feast dtype.
+REQUEST_FEATURES: Mapping[str, str] = {
+    "amount_minor": "Int64",
+    "corridor": "String",
+    "device": "String",
+    "event_type": "String",
+}
 
-class ModelInput(msgspec.Struct, frozen=True):
+
+class ModelInput(msgspec.Struct, frozen=True, omit_defaults=True):
     """One input: its feature view, feature and Feast dtype, and the categories of a string.
 
     A category's number is its place in `categories`; a value that is not among them, and a
-    missing value, become NaN.
+    missing value, become NaN. An array (`Array(Float32)`, an embedding) declares its `length` and
+    takes that many columns; an array of another length is missing.
     """
 
     view: str
     feature: str
     dtype: str
     categories: tuple[str, ...] = ()
+    length: int = 0
 
     @property
     def ref(self) -> str:
         """Feast's reference, `view:feature`."""
         return f"{self.view}:{self.feature}"
+
+    @property
+    def is_array(self) -> bool:
+        """Whether it is an array of numbers."""
+        return self.dtype.startswith("Array(")
+
+    @property
+    def width(self) -> int:
+        """How many columns of the matrix it takes."""
+        return self.length if self.is_array else 1
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of its columns: its feature's, with the place for each part of an array.
+
+        >>> ModelInput("e", "embedding", "Array(Float32)", length=2).columns
+        ('embedding_0', 'embedding_1')
+        """
+        if not self.is_array:
+            return (self.feature,)
+        return tuple(f"{self.feature}_{place}" for place in range(self.length))
 
 
 class ModelInputs(msgspec.Struct, frozen=True):
@@ -47,6 +81,27 @@ class ModelInputs(msgspec.Struct, frozen=True):
         return tuple(item.feature for item in self.inputs)
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the matrix' columns: the feature names, arrays part by part."""
+        return tuple(name for item in self.inputs for name in item.columns)
+
+    @property
+    def width(self) -> int:
+        """How many columns the matrix has."""
+        return sum(item.width for item in self.inputs)
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """The first column of each input."""
+        return tuple(accumulate((item.width for item in self.inputs[:-1]), initial=0))
+
+    @property
+    def stored(self) -> ModelInputs:
+        """Those that come out of a store, which the feature service must offer."""
+        inputs = tuple(item for item in self.inputs if item.view != REQUEST_VIEW)
+        return ModelInputs(self.feature_service, inputs)
+
+    @property
     def categorical(self) -> tuple[str, ...]:
         """Names of the inputs that are categories."""
         return tuple(item.feature for item in self.inputs if item.dtype == "String")
@@ -55,7 +110,7 @@ class ModelInputs(msgspec.Struct, frozen=True):
     def fingerprint(self) -> str:
         """A hash of service, order, references and dtypes: what serving must offer.
 
-        Categories are not part of it: they belong to the model, not to the store.
+        Categories and lengths are not part of it: they belong to the model, not to the store.
         """
         text = "\n".join(
             [self.feature_service, *(f"{item.ref}:{item.dtype}" for item in self.inputs)]
@@ -63,7 +118,7 @@ class ModelInputs(msgspec.Struct, frozen=True):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def matrix(self, frame: pl.DataFrame) -> npt.NDArray[np.float64]:
-        """Encode a frame with one column per feature name: shape (rows, inputs).
+        """Encode a frame with one column per feature name: shape (rows, width).
 
         Raises:
             ModelError: the frame lacks a column.
@@ -76,6 +131,9 @@ class ModelInputs(msgspec.Struct, frozen=True):
         columns = []
         for item in self.inputs:
             column = frame[item.feature]
+            if item.is_array:
+                columns.append(_parts(column, item.length))
+                continue
             if item.dtype == "String":
                 codes = {name: float(code) for code, name in enumerate(item.categories)}
                 column = column.cast(pl.String).replace_strict(
@@ -86,9 +144,14 @@ class ModelInputs(msgspec.Struct, frozen=True):
 
     def rows(self, rows: Sequence[Mapping[str, object]]) -> npt.NDArray[np.float64]:
         """Encode mappings `view:feature -> value` (absent or None = missing), one a row."""
-        out = np.full((len(rows), len(self.inputs)), np.nan)
-        for column, item in enumerate(self.inputs):
-            if item.dtype == "String":
+        out = np.full((len(rows), self.width), np.nan)
+        for column, item in zip(self.offsets, self.inputs, strict=True):
+            if item.is_array:
+                for row, values in enumerate(rows):
+                    parts = values.get(item.ref)
+                    if isinstance(parts, Sequence) and len(parts) == item.length:
+                        out[row, column : column + item.length] = parts
+            elif item.dtype == "String":
                 codes = {name: code for code, name in enumerate(item.categories)}
                 for row, values in enumerate(rows):
                     text = values.get(item.ref)
@@ -118,6 +181,16 @@ class ModelInputs(msgspec.Struct, frozen=True):
             raise ModelError(
                 "model_inputs.json", expected="an ordered list of inputs", action=str(error)
             ) from error
+
+
+def _parts(column: pl.Series, length: int) -> npt.NDArray[np.float64]:
+    """A column of lists as (rows, length) numbers; a missing list, or one of another length, NaN."""
+    fits = (column.list.len() == length).fill_null(value=False).to_numpy()
+    out = np.full((len(column), length), np.nan)
+    if fits.any():
+        numbers = column.filter(pl.Series(fits)).explode().cast(pl.Float64)
+        out[fits] = numbers.fill_null(float("nan")).to_numpy().reshape(-1, length)
+    return out
 
 
 def learn_categories(inputs: Iterable[ModelInput], frame: pl.DataFrame) -> tuple[ModelInput, ...]:

@@ -86,6 +86,23 @@ class Keyspace:
         _find_keys(self.table, self.slot_low, self.slot_high, low, high, slots)
         return slots
 
+    def forget(self, low: int, high: int) -> bool:
+        """Remove a key and overwrite its block; whether it was there.
+
+        Its slot stays, under a hash that no key has, so that the index needs no repair. A copy in
+        the making would still have the key: it is spoiled.
+        """
+        (slot,) = self.slots_of(np.array([low]), np.array([high])).tolist()
+        if self._copy is not None:
+            self._copy.spoiled = True
+        if slot < 0:
+            return False
+        begin = int(self.slot_at[slot])
+        self.blocks[begin : begin + int(self.slot_words[slot])] = 0
+        self.slot_at[slot], self.slot_words[slot] = assign.NOTHING, 0
+        self.slot_low[slot], self.slot_high[slot] = ~slot, -1
+        return True
+
     def make_room(self, events: int) -> None:
         """Room for as many new keys and identities."""
         self._close_holes(_STEP_WORDS + _WORDS_AN_EVENT * events)
@@ -149,11 +166,13 @@ class Keyspace:
             setattr(space, name, np.zeros(size, np.int32))
         space.blocks = _longer(snapshot["blocks"], max(_FIRST_WORDS, 2 * words))
         space.counters = np.array(snapshot["counters"])
-        added = np.zeros(1 << (2 * len(snapshot["ids_added"])).bit_length(), np.int64)
-        assign.add_ids(added, snapshot["ids_added"], np.zeros(1, np.int64))
+        later = np.array(snapshot["ids_added"])  # copies: a kernel for read-only arrays is another
+        added = np.zeros(1 << (2 * len(later)).bit_length(), np.int64)
+        assign.add_ids(added, later, np.zeros(1, np.int64))
         for name in _IDS:
-            space._make_room_for_ids(name, len(snapshot[name]))
-            assign.add_ids(getattr(space, name), snapshot[name], added)
+            ids = np.array(snapshot[name])
+            space._make_room_for_ids(name, len(ids))
+            assign.add_ids(getattr(space, name), ids, added)
         space.table = np.zeros(max(2 * _FIRST_KEYS, 1 << (2 * size).bit_length()), np.int32)
         assign.rebuild_table(space.table, space.slot_low, keys)
         return space

@@ -77,7 +77,7 @@ class StateReader:
             raise DefinitionError(
                 "as_of_us", f"{len(as_of_us)} instants", f"{count}, one a state", "correct it"
             )
-        words, begins, ends = _words(states)
+        words, begins, ends = words_of(states)
         while len(words) and _most_events(words, begins, ends) >= scratch.events:
             scratch.double()
         outputs = Outputs(program, count)
@@ -113,7 +113,7 @@ class StateReader:
         return feature_columns(program, given, at_us, texts), outcome
 
 
-def _words(states: Sequence[bytes | None] | pa.Array) -> tuple[_Words, _Words, _Words]:
+def words_of(states: Sequence[bytes | None] | pa.Array) -> tuple[_Words, _Words, _Words]:
     """All states' words in one array, and where each begins and ends (in words)."""
     given = states.to_pylist() if isinstance(states, pa.Array) else states
     lengths = np.array([len(state) if state else 0 for state in given], np.int64)

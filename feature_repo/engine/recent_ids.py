@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 _ROWS = 4_096  # batches of fewer events are joined with the next
 _SCHEMA = pa.schema([("id", pa.string()), ("key", pa.string())])
@@ -97,6 +98,17 @@ class RecentIds:
                     keys[at] = texts.column("key")[row].as_py()
         return pa.array(ids, pa.string()), pa.array(keys, pa.string())
 
+    def forget(self, key: str) -> None:
+        """Put nulls in the place of a key's events; the others keep their numbers."""
+        self._last = _without(self._last, key)
+        self._packed = deque(
+            batch
+            if (kept := _without(whole := batch.texts_of(), key)) is whole
+            else _Packed(batch.first, batch.newest_us, _packed_texts(kept))
+            for batch in self._packed
+        )
+        self._packed_bytes = sum(batch.texts.size for batch in self._packed)
+
     def snapshot(self) -> dict[str, Any]:
         """Plain data; the texts are shared, as they never change."""
         batches = [*self._packed, self._pack()] if len(self._last) else list(self._packed)
@@ -114,11 +126,25 @@ class RecentIds:
             self._take_up(_Packed(first, newest_us, pa.py_buffer(texts)))
 
     def _pack(self) -> _Packed:
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, _SCHEMA, options=_PACKING) as writer:
-            writer.write_batch(self._last)
-        return _Packed(self._last_first, self._last_newest_us, sink.getvalue())
+        return _Packed(self._last_first, self._last_newest_us, _packed_texts(self._last))
 
     def _take_up(self, batch: _Packed) -> None:
         self._packed.append(batch)
         self._packed_bytes += batch.texts.size
+
+
+def _packed_texts(texts: pa.RecordBatch) -> pa.Buffer:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, _SCHEMA, options=_PACKING) as writer:
+        writer.write_batch(texts)
+    return sink.getvalue()
+
+
+def _without(texts: pa.RecordBatch, key: str) -> pa.RecordBatch:
+    """The texts, with nulls for those of a key; the batch itself if it has none."""
+    its = pc.fill_null(pc.equal(texts.column("key"), key), False)
+    if not pc.any(its).as_py():
+        return texts
+    nothing = pa.scalar(None, pa.string())
+    columns = [pc.if_else(its, nothing, column) for column in texts.columns]
+    return pa.RecordBatch.from_arrays(columns, schema=_SCHEMA)

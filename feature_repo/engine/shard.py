@@ -61,7 +61,7 @@ class Shard:
 
     @property
     def keys(self) -> int:
-        """How many keys the shard knows."""
+        """How many keys the shard knows, or has known and forgotten."""
         return self._space.keys
 
     @property
@@ -135,6 +135,17 @@ class Shard:
         return states_of_slots(
             self.program, self._space, self._scratch, self._interner, slots
         ), self._space.blocks[self._space.slot_at[slots] + 2]
+
+    def forget(self, key: str) -> bool:
+        """Remove a key and what is remembered of its events; whether it was there.
+
+        Its next event finds an empty state. Of its old events nothing stays but 64-bit hashes of
+        their ids, for the lateness: one that is sent again changes nothing, as ever. A copy in
+        the making (`copying`) is spoiled.
+        """
+        low, high = hash128(pa.array([key], pa.string()))
+        self._recent.forget(key)
+        return self._space.forget(int(low[0]), int(high[0]))
 
     def _remember(self, events: pa.RecordBatch, encoded: Encoded) -> None:
         """Number the events; also without rows, since a late event may come after a restart."""

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 from feast import FeatureView
 
 from feature_repo.contracts.errors import DatasetError
+from feature_repo.stores.forgotten import ForgottenFile
 
+_CUSTOMER = "customer_id"
 _ROW, _AT, _MATCH = "__row", "__at_us", "__match"
 
 
@@ -105,7 +108,7 @@ def _read_rows(
         if oldest is not None:
             rows = rows.filter(moment >= _instant(oldest))
     try:
-        return rows.select(moment.dt.epoch("us").alias(_AT), *keys, *names).collect()
+        found = rows.select(moment.dt.epoch("us").alias(_AT), *keys, *names).collect()
     except pl.exceptions.PolarsError as error:
         raise DatasetError(
             view.name,
@@ -113,6 +116,15 @@ def _read_rows(
             f"Parquet with {source.timestamp_field}, {', '.join([*keys, *names])}",
             f"write the table again; reading it failed: {error}",
         ) from error
+    forgotten = ForgottenFile.beside(path).read()
+    if not forgotten or _CUSTOMER not in keys or found.is_empty():
+        return found
+    hidden = forgotten.hidden(_texts(found[_CUSTOMER]), found[_AT].to_numpy())
+    return found.filter(~pl.Series(hidden))
+
+
+def _texts(keys: pl.Series) -> pa.Array:
+    return pa.concat_arrays([keys.cast(pl.String).to_arrow().cast(pa.string())])
 
 
 def _instant(us: int) -> pl.Expr:

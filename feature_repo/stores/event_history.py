@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from feature_repo.contracts.errors import InputError
 from feature_repo.contracts.events import EVENT_SCHEMA, TIMESTAMP, to_epoch_us
 from feature_repo.engine.projection import log_times_us
+from feature_repo.stores.forgotten import ForgottenFile, without
 
 _TIMES = ["event_time", "event_type", "label_arrival_time"]
 # Read as dictionaries: half the time of plain texts (100 against 196 ns an event of 12 columns).
@@ -27,6 +28,7 @@ _TEXTS = [
     for field in EVENT_SCHEMA
     if field.type == pa.string() and field.name not in {"event_id", "label_event_id"}
 ]
+_CUSTOMER = "customer_id"
 _INGEST = "ingest it first: daima replay FILE --mapping M.yaml"
 _Instants = npt.NDArray[np.int64]
 _Timed = tuple[pa.RecordBatch, _Instants]
@@ -144,7 +146,8 @@ def read_in_log_order(
 ) -> Iterator[pa.RecordBatch]:
     """The events of a file or a folder by log time; those of one instant by file name and row.
 
-    Late events come out in their place: what is in an archive has been let in already.
+    Late events come out in their place: what is in an archive has been let in already. Customers
+    whose forgetting is under way are left out of their store's archive.
 
     Args:
         source: an event file, or a folder of them.
@@ -154,6 +157,20 @@ def read_in_log_order(
     Raises:
         InputError: there are no event files, or one is none.
     """
+    forgotten = ForgottenFile.beside(source).read().pending
+    if not forgotten:
+        yield from _in_log_order(source, columns, until_us)
+        return
+    wanted = frozenset(columns)
+    for events in _in_log_order(source, wanted | {_CUSTOMER}, until_us):
+        kept = without(events, forgotten, _CUSTOMER, log_times_us)
+        if len(kept):
+            yield kept if _CUSTOMER in wanted else kept.drop_columns([_CUSTOMER])
+
+
+def _in_log_order(
+    source: Path, columns: Iterable[str], until_us: int | None
+) -> Iterator[pa.RecordBatch]:
     files = event_files(source)
     groups: list[_Group] = []
     for number, path in enumerate(files):

@@ -51,6 +51,79 @@ return written
 # What EVALSHA wants: the name under which the server keeps the script once it is loaded.
 FENCED_WRITE_SHA = hashlib.sha1(FENCED_WRITE, usedforsecurity=False).hexdigest()
 
+# The same for rows of Feast's views, whose fence is their event time, as Feast's own store keeps
+# it, and at one event time their created time. KEYS: entity keys. ARGV: timestamp field, created
+# field, number of values of a row, their fields; then timestamp, created time (8 bytes big endian,
+# or nothing) and values of each key. An earlier event time is refused; at the same one only an
+# earlier created time is. A created time is kept with the timestamp it belongs to: a store that
+# knows nothing of it may have put another row there since. Returns how many keys were written.
+ORDERED_WRITE = b"""
+local call, unpack, byte, sub = redis.call, unpack, string.byte, string.sub
+local time_field, created_field, width = ARGV[1], ARGV[2], tonumber(ARGV[3])
+
+-- Seconds and nanoseconds of a protobuf Timestamp; seconds before 1970 have ten bytes.
+local function instant(stamp)
+  local seconds, nanos, at, length = 0, 0, 1, #stamp
+  while at <= length do
+    local tag, value, unit, count = byte(stamp, at), 0, 1, 0
+    local complement = 0
+    repeat
+      at = at + 1
+      count = count + 1
+      local digit = byte(stamp, at)
+      local low = digit % 128
+      value = value + low * unit
+      if count < 10 then complement = complement + (127 - low) * unit end
+      unit = unit * 128
+    until digit < 128
+    at = at + 1
+    if count == 10 then value = -complement - 1 end
+    if tag == 8 then seconds = value else nanos = value end
+  end
+  return seconds, nanos
+end
+
+local row = {0, time_field}
+for i = 1, width do row[2 * i + 2] = ARGV[3 + i] end
+local plain, marked = 2 * width + 3, 2 * width + 5
+local written, at = 0, 4 + width
+local parsed, seconds, nanos
+for i = 1, #KEYS do
+  local key, stamp, created = KEYS[i], ARGV[at], ARGV[at + 1]
+  local stored = call('HGET', key, time_field)
+  local lands = true
+  if stored and stored ~= stamp then
+    if parsed ~= stamp then
+      parsed = stamp
+      seconds, nanos = instant(stamp)
+    end
+    local a, b = instant(stored)
+    lands = seconds > a or seconds == a and nanos >= b
+  elseif stored and created ~= '' then
+    local mark = call('HGET', key, created_field)
+    if mark and sub(mark, 9) == stamp then
+      local a, b = struct.unpack('>I4I4', mark)
+      local x, y = struct.unpack('>I4I4', created)
+      lands = x > a or x == a and y >= b
+    end
+  end
+  if lands then
+    row[1], row[3] = key, stamp
+    for j = 1, width do row[2 * j + 3] = ARGV[at + 1 + j] end
+    if created == '' then
+      call('HSET', unpack(row, 1, plain))
+    else
+      row[plain + 1], row[marked] = created_field, created .. stamp
+      call('HSET', unpack(row, 1, marked))
+    end
+    written = written + 1
+  end
+  at = at + 2 + width
+end
+return written
+"""
+ORDERED_WRITE_SHA = hashlib.sha1(ORDERED_WRITE, usedforsecurity=False).hexdigest()
+
 
 def keys_per_call(client: redis.Redis[bytes]) -> int:
     """How many keys a call may have: on a Cluster one, since each may live on another node."""

@@ -13,6 +13,7 @@ Stream features are computed from the archive of events (`stream_columns`). Ever
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, cast
@@ -23,6 +24,7 @@ import polars as pl
 import pyarrow as pa
 from feast import FeatureView, FileSource, RepoConfig
 from feast.data_format import ParquetFormat
+from feast.data_source import DataSource
 from feast.infra.offline_stores.duckdb import (
     DuckDBOfflineStore,
     DuckDBOfflineStoreConfig,
@@ -36,6 +38,7 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 
 from feature_repo.contracts.errors import DatasetError
 from feature_repo.stores.as_of_join import join_views
+from feature_repo.stores.remembered_rows import without_forgotten
 from feature_repo.stores.stream_columns import StreamColumns, take_stream_views
 
 
@@ -135,6 +138,42 @@ class PolarsOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]
             ),
             config,
         )
+
+    @staticmethod
+    def pull_latest_from_table_or_query(  # noqa: PLR0917 - Feast's signature
+        config: RepoConfig,
+        data_source: DataSource,
+        join_key_columns: list[str],
+        feature_name_columns: list[str],
+        timestamp_field: str,
+        created_timestamp_column: str | None,
+        start_date: datetime,
+        end_date: datetime,
+    ) -> RetrievalJob:
+        """What `feast materialize` takes online: the latest row a key, of nobody forgotten."""
+        job = DuckDBOfflineStore.pull_latest_from_table_or_query(
+            config, data_source, join_key_columns, feature_name_columns, timestamp_field,
+            created_timestamp_column, start_date, end_date,
+        )  # fmt: skip
+        return without_forgotten(job, data_source, timestamp_field)
+
+    @staticmethod
+    def pull_all_from_table_or_query(  # noqa: PLR0917 - Feast's signature
+        config: RepoConfig,
+        data_source: DataSource,
+        join_key_columns: list[str],
+        feature_name_columns: list[str],
+        timestamp_field: str,
+        created_timestamp_column: str | None = None,
+        start_date: datetime | None = None,
+        end_date: datetime | None = None,
+    ) -> RetrievalJob:
+        """All rows of some time, of nobody forgotten."""
+        job = DuckDBOfflineStore.pull_all_from_table_or_query(
+            config, data_source, join_key_columns, feature_name_columns, timestamp_field,
+            created_timestamp_column, start_date, end_date,
+        )  # fmt: skip
+        return without_forgotten(job, data_source, timestamp_field)
 
 
 class PolarsRetrievalJob(IbisRetrievalJob):  # type: ignore[misc]

@@ -4,7 +4,7 @@ One hash per entity: key = serialised entity key (version 3) + project; field = 
 `view:feature`; value = a serialised `Value` protobuf; `_ts:view` = a serialised `Timestamp`.
 Streaming writes it and serving reads it far faster than Feast's own objects do; plain Feast reads
 and writes the same bytes (`tests/feature_repo/stores/` holds both sides to each other). Beside
-Feast's fields stands one of ours, `_fence:view`, which Feast ignores.
+Feast's fields stand two of ours, `_fence:view` and `_created:view`, which Feast ignores.
 
 Source: feast 0.67, `infra/key_encoding_utils.py`, `infra/online_stores/redis.py`,
 `protos/feast/types/Value.proto`.
@@ -24,6 +24,7 @@ _STRING = 2  # ValueType.STRING
 _DOUBLE = struct.Struct("<d")
 _UINT32 = struct.Struct("<I")
 _FENCE = struct.Struct(">QQ")
+_CREATED = struct.Struct(">Q")
 
 # Field tags of the Value protobuf: (field number << 3) | wire type.
 TAG_BYTES = 0x0A
@@ -88,6 +89,16 @@ class Fence(NamedTuple):
 
     generation: int
     offset: int
+
+
+def created_field(view: str) -> bytes:
+    """The hash field of a view's created time, with the event time that it belongs to."""
+    return f"_created:{view}".encode()
+
+
+def encode_created(epoch_us: int) -> bytes:
+    """8 bytes, big endian: they sort as the instants (µs since 1970) do, those before it too."""
+    return _CREATED.pack(epoch_us + (1 << 63))
 
 
 def fence_field(view: str) -> bytes:
@@ -217,3 +228,40 @@ def decode_value(raw: bytes) -> int | float | str | bool | bytes | None:
     if tag == _TAG_BOOL:
         return bool(raw[1])
     raise ValueError(f"Value tag is {tag:#x}: expected a scalar (int, float, string, bool, bytes)")
+
+
+# Tags of the lists of numbers -> bytes a number takes and how struct calls it; 0: a varint.
+_LISTS = {0x6A: (0, ""), 0x72: (0, ""), 0x7A: (8, "d"), 0x82: (4, "f")}
+
+
+def decode_array(raw: bytes) -> list[float] | None:
+    """The numbers in a `Value` protobuf that holds an array of them; None where nothing is set.
+
+    Raises:
+        ValueError: the value is no array of int32, int64, float or double.
+
+    >>> decode_array(bytes.fromhex("72040a028001"))
+    [128.0]
+    """
+    if not raw:
+        return None
+    tag, at = _read_varint(raw, 0)
+    if tag not in _LISTS:
+        raise ValueError(f"Value tag is {tag:#x}: expected an array of numbers")
+    width, code = _LISTS[tag]
+    length, at = _read_varint(raw, at)
+    if length == 0:
+        return []
+    if raw[at] != 0x0A:
+        raise ValueError("an array of numbers is packed")
+    size, at = _read_varint(raw, at + 1)
+    end = at + size
+    if end != len(raw) or (width and size % width):
+        raise ValueError("an array is cut")
+    if width:
+        return list(struct.unpack_from(f"<{size // width}{code}", raw, at))
+    numbers = []
+    while at < end:
+        number, at = _read_varint(raw, at)
+        numbers.append(float(number - (1 << 64) if number >> 63 else number))
+    return numbers

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from feature_repo.contracts.events import TIMESTAMP
 from streaming.backfill import packing
 from streaming.backfill.thrift import Struct, varint
 
@@ -188,13 +189,12 @@ class FlatWriter:
 
 def _physical(kind: pa.DataType) -> int | None:
     if pa.types.is_dictionary(kind):
-        kind = kind.value_type
+        return _BYTE_ARRAY if pa.types.is_string(kind.value_type) else None
     if pa.types.is_string(kind):
         return _BYTE_ARRAY
     if pa.types.is_float64(kind):
         return _DOUBLE
-    instant = pa.types.is_timestamp(kind) and kind.unit == "us"
-    return _INT64 if instant or pa.types.is_int64(kind) else None
+    return _INT64 if kind == TIMESTAMP or pa.types.is_int64(kind) else None
 
 
 def _schema_elements(schema: pa.Schema) -> list[Struct]:

@@ -6,7 +6,7 @@ One file holds whole events, and replays into the streams of every entity.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -81,6 +81,7 @@ class FileLogReader:
             row. All partitions from the first row unless given.
         frame_rows: rows read at a time; memory grows with it, not with the file.
         shards: partitions of each entity.
+        kept: what of a batch of whole events counts; the others keep their row numbers.
 
     Attributes:
         gone: always empty: a file keeps all it has.
@@ -96,8 +97,11 @@ class FileLogReader:
         partitions: Positions | None = None,
         frame_rows: int = FRAME_ROWS,
         shards: int = SHARDS,
+        *,
+        kept: Callable[[pa.RecordBatch], pa.RecordBatch] = lambda events: events,
     ) -> None:
         self.gone: dict[Partition, int] = {}
+        self._kept = kept
         self._split = EntityFrames(feature_set, shards)
         if partitions is None:
             every = ((name, at) for name in self._split.entities for at in range(shards))
@@ -119,7 +123,7 @@ class FileLogReader:
         offset = start + len(events) - 1
         return [
             Frame(*partition, offset, rows)
-            for partition, rows in self._split.split(events)
+            for partition, rows in self._split.split(self._kept(events))
             if self._first.get(partition, offset + 1) <= start
         ]
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -133,3 +133,28 @@ def _topics(config: Mapping[str, str], admin: AdminClient) -> dict[str, Any]:
         return dict(admin.list_topics(timeout=ANSWER_TIMEOUT_S).topics)
     except KafkaException as error:
         raise unavailable(config, error.args[0].str()) from error
+
+
+def last_offsets(config: Mapping[str, str], entities: Iterable[str]) -> dict[tuple[str, int], int]:
+    """Offset of the last message of each (entity, partition) that has had one.
+
+    Raises:
+        StoreUnavailableError: Kafka does not answer.
+    """
+    found = _topics(config, _admin(config))
+    with checked_settings():
+        consumer = Consumer({"group.id": "daima", **config})
+    last = {}
+    try:
+        for entity in entities:
+            topic = topic_of(entity)
+            for partition in found[topic].partitions if topic in found else ():
+                place = TopicPartition(topic, partition)
+                _, high = consumer.get_watermark_offsets(place, timeout=ANSWER_TIMEOUT_S)
+                if high > 0:
+                    last[entity, partition] = high - 1
+    except KafkaException as error:
+        raise unavailable(config, error.args[0].str()) from error
+    finally:
+        consumer.close()
+    return last

@@ -82,14 +82,15 @@ class ValkeyLog:
     """Appends events to the streams of every (entity, shard), in one round trip.
 
     The amounts in the reference currency are added here, from the dated exchange rates. A lost
-    connection is tried again for `RETRY_FOR_S`: events may then stand in the log twice, which
-    changes nothing.
+    connection is tried again for a while: events may then stand in the log twice, which changes
+    nothing.
 
     Args:
         client: a redis client whose responses are bytes.
         feature_set: whose entities the log serves.
         shards: partitions of each entity's stream; recorded by the first event.
         rates: dated exchange rates; the ones that come with daima unless given.
+        retry_for_s: how long the server may be away before that is an error.
     """
 
     def __init__(
@@ -98,8 +99,10 @@ class ValkeyLog:
         feature_set: FeatureSet,
         shards: int = SHARDS,
         rates: ExchangeRates | None = None,
+        retry_for_s: float = RETRY_FOR_S,
     ) -> None:
         self._client = client
+        self._retry_for_s = retry_for_s
         self._frames = EntityFrames(feature_set, shards)
         self._rates = rates or ExchangeRates()
 
@@ -130,7 +133,7 @@ class ValkeyLog:
     def _write(self, frames: list[tuple[Partition, pa.RecordBatch]]) -> None:
         names = [RECORD, *(stream_name(*partition) for partition, _ in frames)]
         values = [str(self._frames.shards), *(encode_frame(rows) for _, rows in frames)]
-        give_up_s = time.monotonic() + RETRY_FOR_S
+        give_up_s = time.monotonic() + self._retry_for_s
         while True:
             try:
                 self._client.eval(_APPEND, len(names), *names, *values)

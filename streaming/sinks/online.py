@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -12,13 +12,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from feature_repo.contracts.errors import StoreUnavailableError
 from feature_repo.contracts.feature_set import EntityKey
 from feature_repo.contracts.settings import PROJECT
 from feature_repo.stores.fenced_writes import FENCED_WRITE, keys_per_call
+from feature_repo.stores.redis_layout import entity_key_encoder
 from streaming.sinks.resp import CallPacker, Rows
 from streaming.sinks.waiting import Waiting
 
@@ -64,6 +65,7 @@ class OnlineWriter:
         self._project = project
         self._retry_for_s = retry_for_s
         self._group = keys_per_call(client)
+        self._client = client
         self._pool = client.connection_pool
         self._connection = self._pool.get_connection()
         self._packers: dict[EntityKey, CallPacker] = {}
@@ -109,6 +111,22 @@ class OnlineWriter:
             self._waiting.add(entity, rows)
             self._handed += 1
             self._changed.notify_all()
+
+    def forget(self, entity: EntityKey, keys: Iterable[str]) -> None:
+        """Delete all that stands under keys, other views too, after all handed over so far.
+
+        Raises:
+            StoreUnavailableError: the store does not answer.
+        """
+        self.mark()()
+        key_of = entity_key_encoder(entity.join_key, self._project)
+        try:
+            for key in keys:
+                self._client.delete(key_of(key))
+        except RedisError as error:
+            raise StoreUnavailableError(
+                "online store", type(error).__name__, "values deleted", "start it, then go on"
+            ) from error
 
     @contextmanager
     def together(self) -> Iterator[None]:

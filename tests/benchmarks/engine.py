@@ -55,8 +55,10 @@ def make(folder: Path, customers: int, seconds: float) -> None:
 
 def once(folder: Path, side: str, seconds: float) -> dict[str, float]:
     """One side, in this process; imports come after the process is kept on one core."""
+    from streaming.kept_memory import keep_memory
     from tests.benchmarks import engine_check, engine_dataflow, stateful_map_flow
 
+    keep_memory()  # as the stream does; on all sides
     match side:
         case "engine" | "rows":
             return engine_dataflow.run_engine(folder, seconds, states=side == "engine")

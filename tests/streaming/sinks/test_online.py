@@ -292,7 +292,9 @@ def test_writers_whose_connections_are_cut_lose_nothing(client: Any, valkey: str
 
 
 def test_a_cluster_gets_one_key_a_call() -> None:
-    server = ValkeyServer(port=free_port(), config={"cluster-enabled": "yes"})
+    # A cluster also listens 10,000 ports above.
+    port = next(port for port in iter(free_port, None) if port <= 55_535)
+    server = ValkeyServer(port=port, config={"cluster-enabled": "yes"})
     server.start()
     try:
         with redis.Redis(port=server.port) as client:
