@@ -130,6 +130,21 @@ def status(home: Home = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def doctor(home: Home = None, as_json: AsJson = False) -> None:
+    """What is missing or cannot be reached, and how to mend it; exit code 1 if there is a problem.
+
+    Looks at settings, disk, kernels, store, log, files, registries and models; changes nothing.
+
+    Example:  daima doctor
+              daima doctor --json
+    """
+    from infra.doctor import run_doctor
+
+    if not run_doctor(home, as_json=as_json):
+        raise typer.Exit(1)
+
+
+@app.command()
 def env(home: Home = None) -> None:
     """Print the settings as shell commands, for feast, mlflow and prefect by hand.
 

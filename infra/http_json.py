@@ -13,9 +13,16 @@ class NoAnswerError(Exception):
 
 
 def exchange(
-    method: str, url: str, body: object | None = None, timeout_s: float = 30.0
+    method: str,
+    url: str,
+    body: object | None = None,
+    timeout_s: float = 30.0,
+    *,
+    token: str | None = None,
 ) -> tuple[int, Any]:
     """One request; the status and the decoded answer, whatever the status.
+
+    `token`: the bearer token of a server that asks for one.
 
     Raises:
         NoAnswerError: no connection, no answer in time, or an answer that is no JSON.
@@ -23,6 +30,9 @@ def exchange(
     parts = urlsplit(url)
     secure = parts.scheme == "https"
     connect = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+    headers = {"Content-Type": "application/json"}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
     target = parts.path + (f"?{parts.query}" if parts.query else "")
     try:
         connection = connect(parts.hostname or "", parts.port, timeout=timeout_s)
@@ -31,7 +41,7 @@ def exchange(
                 method,
                 target or "/",
                 None if body is None else json.dumps(body),
-                {"Content-Type": "application/json"},
+                headers,
             )
             response = connection.getresponse()
             return response.status, json.loads(response.read() or b"null")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -28,8 +28,12 @@ def ask(
     customers: Sequence[str],
     corridor: str | None = None,
     as_of: str | None = None,
+    *,
+    environ: Mapping[str, str] = os.environ,
 ) -> dict[str, Any]:
     """The API's answer to `POST /v1/predict/{model}`, as JSON.
+
+    An API that asks for a token gets that of `DAIMA_API_TOKEN`.
 
     Raises:
         PredictionError: nothing answers there, or the API says what is wrong with the request.
@@ -37,7 +41,12 @@ def ask(
     request = {"customers": list(customers), "corridor": corridor, "as_of": as_of}
     body = {name: value for name, value in request.items() if value is not None}
     try:
-        status, answer = exchange("POST", f"{api_url}/v1/predict/{quote(model, safe='')}", body)
+        status, answer = exchange(
+            "POST",
+            f"{api_url}/v1/predict/{quote(model, safe='')}",
+            body,
+            token=environ.get("DAIMA_API_TOKEN"),
+        )
     except NoAnswerError as error:
         raise PredictionError(
             "API", api_url, "a prediction API that answers", "start it: daima up"

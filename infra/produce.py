@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from feature_repo.contracts.errors import SettingsError, StoreUnavailableError
-from feature_repo.contracts.settings import SHARDS, Settings
+from feature_repo.contracts.errors import SettingsError
+from feature_repo.contracts.settings import Settings
 from infra.progress import Reporter, Step, reporting
 from infra.stack_file import settings_at
 from streaming.log.errors import DeliveryError
@@ -190,41 +190,17 @@ def _open_log(
     settings: Settings,
     environ: Mapping[str, str],
 ) -> Iterator[EventLog]:
-    log = _log(options, feature_set, settings, environ)
+    from streaming.log.opening import open_log
+
+    log = open_log(
+        options.to,
+        feature_set,
+        settings.redis,
+        environ,
+        shards=options.shards,
+        payload=options.payload,
+    )
     try:
         yield log
     finally:
         log.close()
-
-
-def _log(
-    options: ProduceOptions,
-    feature_set: FeatureSet,
-    settings: Settings,
-    environ: Mapping[str, str],
-) -> EventLog:
-    if options.to == "kafka":
-        from streaming.log.kafka import KafkaLog
-        from streaming.log.kafka_settings import kafka_config, topic_partitions
-
-        config = kafka_config(environ)
-        entities = [entity.name for entity in feature_set.entities]
-        shards = options.shards or topic_partitions(config, entities) or SHARDS
-        return KafkaLog(config, feature_set, shards, payload=options.payload)
-    import redis
-
-    from feature_repo.stores.redis_connection import connect
-    from streaming.log.valkey_layout import recorded_shards
-    from streaming.log.valkey_streams import ValkeyLog
-
-    client = connect(settings.redis)
-    try:
-        shards = options.shards or recorded_shards(client) or SHARDS
-    except redis.RedisError as error:
-        raise StoreUnavailableError(
-            "event log",
-            settings.redis_address,
-            "a Valkey or Redis server",
-            "start one (make up), or set DAIMA_REDIS",
-        ) from error
-    return ValkeyLog(client, feature_set, shards)

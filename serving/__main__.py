@@ -52,6 +52,7 @@ example:
 # A thread that computes (loading a model, checking events) lets the event loop on after this long;
 # the default of 5 ms would be most of a p99.
 _LOCK_WAIT = timedelta(milliseconds=0.5)
+_COLLECT_AFTER = (50_000, 20, 100)
 _LAST_REQUESTS = timedelta(seconds=5)
 
 
@@ -120,6 +121,8 @@ def _serve(settings: ServingSettings) -> int:
     # What was imported stays for good: no collection need look at it again.
     gc.collect()
     gc.freeze()
+    # Requests leave no cycles behind; looking for some at every 700 objects took 8 % of the time.
+    gc.set_threshold(*_COLLECT_AFTER)
     sys.setswitchinterval(_LOCK_WAIT.total_seconds())
     server.run([config.bind_socket()])
     return 0 if server.started else 3

@@ -12,6 +12,7 @@ from typing import Any
 from litestar import Litestar
 from litestar.types import Message, Scope
 
+from feature_repo.stores.forgotten import ForgottenFile
 from serving.api import routes
 from serving.auth import TokenGuard
 from serving.catalog import Catalog
@@ -20,6 +21,7 @@ from serving.customer_api import customer_routes
 from serving.deadlines import Deadlines
 from serving.edge import Edge
 from serving.feature_log import open_feature_log
+from serving.forgotten_watch import watch_forgotten
 from serving.ingest import open_intake
 from serving.messages import MAX_BODY_BYTES
 from serving.metrics import Metrics
@@ -101,10 +103,14 @@ def create_app(
         feature_log.start()
         shadow.start()
         watching = asyncio.create_task(policies.run(settings.policy_every))
+        forgetting = asyncio.create_task(
+            watch_forgotten(ForgottenFile(settings.shared.offline), recent.forget)
+        )
         try:
             yield
         finally:
             watching.cancel()
+            forgetting.cancel()
             champions.stop()
             await asyncio.to_thread(shadow.stop)  # it may be reading on this loop
             await intake.close()

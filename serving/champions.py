@@ -59,6 +59,8 @@ class Champions:
         self._lock = threading.Lock()
         # Rolled back and not yet written down.
         self._withdrawn: dict[Slot, Order] = {}
+        # The versions whose ways back are on disk.
+        self._kept_for: list[tuple[str, str, str]] = []
         # Orders that the line follows.
         self._obeyed: list[Order] = []
         self._said: dict[str, Assignment] | None = None
@@ -117,7 +119,11 @@ class Champions:
             self._said = said
             self._write_down_said(said)
         self._level(said, None, from_disk=False)
-        self._leveller.keep_ways_back(self.line)
+        line = self.line
+        versions = [(model.name, model.version, model.alias) for model in line.served()]
+        if versions != self._kept_for:
+            self._leveller.keep_ways_back(line)
+            self._kept_for = versions
 
     def start(self) -> None:
         """Watch the registry in a thread of its own, from now on."""

@@ -132,7 +132,7 @@ class HotProtocol(HttpToolsProtocol):
             or self.root_path
         ):
             return None
-        return HotCycle(model, self.headers, parser.should_keep_alive())
+        return HotCycle(model, self.headers, keep_alive=parser.should_keep_alive())
 
     def on_body(self, body: bytes) -> None:
         """Part of the parser's protocol."""
@@ -207,7 +207,7 @@ class HotProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         busy = self.cycle is not None and not self.cycle.response_complete
-        left_s = self.timeout_keep_alive
+        left_s = float(self.timeout_keep_alive)
         if not busy:
             left_s -= self.loop.time() - self._idle_since_s
         if left_s <= 0:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 import lightgbm
 import numpy as np
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from feature_repo.contracts.model_files import Calibration
 from feature_repo.contracts.model_inputs import ModelInputs
 from serving.read_plan import ReadPlan
+from serving.row_scorer import RowScorer
 
 Vector = npt.NDArray[np.float64]
 # One input's part in a score: its name, what the model was fed (None: missing), its part.
@@ -55,12 +57,15 @@ class ServedModel:
         """Unit of the prediction, such as `s`."""
         return self.tags.get("unit")
 
+    @cached_property
+    def _scorer(self) -> RowScorer:
+        return RowScorer(self.booster, self.inputs.width)
+
     def score(self, matrix: npt.NDArray[np.float64]) -> tuple[Vector, Vector, Vector | None]:
         """Scores of a (n, width) matrix on the model's scale, predictions in the target's unit,
         and calibrated probabilities where it has them: shape (n,) each.
         """
-        # One thread: requests are short, and threads would fight over the cores.
-        scores = np.asarray(self.booster.predict(matrix, num_threads=1), dtype=np.float64)
+        scores = self._scorer(matrix)
         probabilities = None if self.calibration is None else self.calibration.probability(scores)
         return scores, self.back_transform(scores), probabilities
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MOST_VERSIONS = 64
+_MOST_PLANS = 256
 
 
 class OnlineReader:
@@ -55,6 +56,8 @@ class OnlineReader:
         self._counterparty_key = entity_key_encoder(COUNTERPARTY_KEY, catalog.project)
         self._keys = Keys(self._customer_key, self._corridor_key, self._counterparty_key)
         self._vectors: dict[int, VectorReader] = {}
+        self._plans: dict[tuple[str, ...], ReadPlan] = {}
+        self._planned_for = catalog
         self._told: set[str] = set()
         warm_kernels()
 
@@ -65,7 +68,13 @@ class OnlineReader:
             UnknownFeatureError: a reference is unknown, not a scalar, or of an entity other than
                 customer, corridor and counterparty.
         """
-        return plan_read(self.catalog, refs)
+        refs = tuple(refs)
+        if self._planned_for is not self.catalog or len(self._plans) > _MOST_PLANS:
+            self._planned_for, self._plans = self.catalog, {}
+        found = self._plans.get(refs)
+        if found is None:
+            found = self._plans[refs] = plan_read(self.catalog, refs)
+        return found
 
     def vectors(self, served: ServedModel, clock: Callable[[], datetime]) -> VectorReader:
         """What reads and scores rows of a version's matrix; the same as long as it serves."""

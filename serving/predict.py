@@ -8,14 +8,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import cast
+from typing import NamedTuple, cast
 
 from serving.catalog import Catalog
 from serving.champions import Champions
 from serving.feature_row import FeatureRow, Status
 from serving.messages import (
     EXAMPLES,
-    Context,
     Contribution,
     CustomerFeatures,
     CustomerPrediction,
@@ -42,6 +41,17 @@ log = logging.getLogger(__name__)
 def utc_now() -> datetime:
     """The clock of everything that is not told another."""
     return datetime.now(UTC)
+
+
+class _Asked(NamedTuple):
+    """A request for predictions, as all its parts need it."""
+
+    name: str
+    request_id: str
+    line: Line
+    message: PredictRequest
+    customers: Sequence[str]
+    corridor: str | None
 
 
 @dataclass(frozen=True)
@@ -78,68 +88,66 @@ class Service:
             RequestError: the customers or the corridors are not as they should be.
             StoreUnavailableError: the online store does not answer.
         """
-        customers = customers_of(message)
         line = self.champions.line
         champion = line.get(name)
-        corridor = _corridor_of(message)
-        as_of = message.as_of
-        parts: list[tuple[ServedModel, Sequence[int]]] = [(champion, range(len(customers)))]
-        if name in line.challengers:
-            parts = list(line.split(name, customers))
-            as_of = as_of or self.clock()  # one for all parts
-        # All are asked in this turn of the loop, whatever the order of waiting.
-        started = [
-            self._start(served, _those(customers, places), message, corridor, as_of)
-            for served, places in parts
-        ]
-        answers: list[CustomerPrediction] = []
-        for (served, places), reading in zip(parts, started, strict=True):
-            asked = _those(customers, places)
-            vectors, by = await self._read_or_champion(
-                reading, served, champion, asked, message, corridor, as_of
-            )
-            as_of = vectors.as_of
-            batch = self._batch(request_id, name, line, by, asked, vectors, message.context)
-            answers += await self._answers(batch, vectors.ages_s, message.explain)
+        asked = _Asked(
+            name, request_id, line, message, customers_of(message), _corridor_of(message)
+        )
+        if name not in line.challengers:  # one version answers all
+            vectors = await self._start(champion, asked, asked.customers, message.as_of)
+            batch = self._batch(asked, champion, asked.customers, vectors)
+            answers = await self._answers(batch, vectors.ages_s, message.explain)
             self._observe(batch)
-        if len(parts) > 1:
-            order = [at for _, places in parts for at in places]
-            answers = [answer for _, answer in sorted(zip(order, answers, strict=True), key=_place)]
+            as_of = vectors.as_of
+        else:
+            as_of = message.as_of or self.clock()
+            answers = await self._split(asked, champion, as_of)
         return PredictResponse(
             model=name,
             version=champion.version,
             alias=champion.alias,
             request_id=request_id,
-            as_of=as_of or self.clock(),
+            as_of=as_of,
             predictions=answers,
         )
+
+    async def _split(
+        self, asked: _Asked, champion: ServedModel, as_of: datetime
+    ) -> list[CustomerPrediction]:
+        """Answers of champion and challenger, in the order of the customers."""
+        parts = [
+            (served, places, [asked.customers[at] for at in places])
+            for served, places in asked.line.split(asked.name, asked.customers)
+        ]
+        # All are asked in this turn of the loop, whatever the order of waiting.
+        started = [self._start(served, asked, customers, as_of) for served, _, customers in parts]
+        found: dict[int, CustomerPrediction] = {}
+        for (who, places, customers), reading in zip(parts, started, strict=True):
+            vectors = await (reading if who is champion else self._tried(who, reading))
+            served = who
+            if vectors is None:
+                served = champion
+                vectors = await self._start(champion, asked, customers, as_of)
+            batch = self._batch(asked, served, customers, vectors)
+            answers = await self._answers(batch, vectors.ages_s, asked.message.explain)
+            found.update(zip(places, answers, strict=True))
+            self._observe(batch)
+        return [found[at] for at in range(len(asked.customers))]
 
     def _start(
         self,
         served: ServedModel,
+        asked: _Asked,
         customers: Sequence[str],
-        message: PredictRequest,
-        corridor: str | None,
         as_of: datetime | None,
     ) -> Reading:
-        reader = self.reader.vectors(served, self.clock)
-        return reader.read(
-            customers, as_of, corridor, message.counterparty, message.context or NO_CONTEXT
+        message = asked.message
+        return self.reader.vectors(served, self.clock).read(
+            customers, as_of, asked.corridor, message.counterparty, message.context or NO_CONTEXT
         )
 
-    async def _read_or_champion(
-        self,
-        reading: Reading,
-        served: ServedModel,
-        champion: ServedModel,
-        customers: Sequence[str],
-        message: PredictRequest,
-        corridor: str | None,
-        as_of: datetime | None,
-    ) -> tuple[Vectors, ServedModel]:
-        """What the version made of the rows; where a challenger fails, the champion answers."""
-        if served is champion:
-            return await reading, champion
+    async def _tried(self, challenger: ServedModel, reading: Reading) -> Vectors | None:
+        """What a challenger made of its rows, and its judges told; None where it failed."""
         try:
             vectors = await reading
         except ScoringError:
@@ -149,21 +157,13 @@ class Service:
             failed = not all(map(math.isfinite, vectors.predictions))
             took_s = vectors.scoring_s
         if self.watch is not None:
-            self.watch.observe(served, took_s, failed=failed)
-        if not failed:
-            return vectors, served
-        return await self._start(champion, customers, message, corridor, as_of), champion
+            self.watch.observe(challenger, took_s, failed=failed)
+        return None if failed else vectors
 
     def _batch(
-        self,
-        request_id: str,
-        name: str,
-        line: Line,
-        served: ServedModel,
-        customers: Sequence[str],
-        vectors: Vectors,
-        context: Context | None,
+        self, asked: _Asked, served: ServedModel, customers: Sequence[str], vectors: Vectors
     ) -> ScoredBatch:
+        context = asked.message.context
         self.metrics.count_predictions(served, len(customers))
         self.metrics.count_statuses(vectors.statuses)
         for statuses in vectors.statuses:
@@ -173,7 +173,7 @@ class Service:
         decisions = None
         if policy is not None:
             decisions = policy.decisions(
-                name,
+                asked.name,
                 vectors.corridors,
                 None if context is None else context.amount_minor,
                 scores=vectors.scores,
@@ -181,10 +181,10 @@ class Service:
                 probabilities=vectors.probabilities,
             )
         return ScoredBatch(
-            request_id=request_id,
+            request_id=asked.request_id,
             at=vectors.as_of,
-            model=name,
-            line=line,
+            model=asked.name,
+            line=asked.line,
             served=served,
             customers=customers,
             matrix=vectors.matrix,
@@ -303,11 +303,3 @@ async def _explanations(batch: ScoredBatch, top: int) -> list[list[Contribution]
     loop = asyncio.get_running_loop()
     found = await loop.run_in_executor(None, batch.served.explain, batch.matrix, top)
     return [[Contribution(*part) for part in parts] for parts in found]
-
-
-def _those(customers: Sequence[str], places: Sequence[int]) -> Sequence[str]:
-    return customers if len(places) == len(customers) else [customers[at] for at in places]
-
-
-def _place(pair: tuple[int, CustomerPrediction]) -> int:
-    return pair[0]

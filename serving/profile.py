@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
+import numpy as np
+import pyarrow as pa
 
+from feature_repo.contracts.events import to_epoch_us
+from feature_repo.stores.forgotten import Forgotten
 from serving.catalog import Catalog, UnknownFeatureError
 from serving.feature_row import Status, Value
 from serving.messages import Decision, FeaturesRequest
@@ -76,7 +80,7 @@ class RecentPredictions:
 
     def __init__(self, most_customers: int) -> None:
         self._most = most_customers
-        self._of: dict[str, deque[tuple[Any, ...]]] = {}
+        self._of: OrderedDict[str, list[tuple[Any, ...]]] = OrderedDict()
 
     def __call__(self, batch: ScoredBatch) -> None:
         """Take note of a batch: about 1 µs a customer."""
@@ -87,12 +91,14 @@ class RecentPredictions:
         same = (batch.model, served.version, served.alias, batch.at, batch.request_id, served.unit)
         probabilities, decisions = batch.probabilities, batch.decisions
         for row, customer in enumerate(batch.customers):
-            known = of.pop(customer, None)
+            known = of.get(customer)
             if known is None:
-                known = deque(maxlen=_PREDICTIONS)
                 if len(of) >= most:
-                    del of[next(iter(of))]
-            of[customer] = known
+                    of.popitem(last=False)
+                known = of[customer] = []
+            else:
+                of.move_to_end(customer)
+                del known[: 1 - _PREDICTIONS]
             known.append(
                 (
                     same,
@@ -103,6 +109,16 @@ class RecentPredictions:
                     None if decisions is None else decisions[row],
                 )
             )
+
+    def forget(self, forgotten: Forgotten) -> None:
+        """Drop what was predicted of customers before they were forgotten."""
+        names = list(self._of)
+        if not names or not forgotten:
+            return
+        latest_us = [to_epoch_us(self._of[name][-1][0][3]) for name in names]
+        hidden = forgotten.hidden(pa.array(names, pa.string()), np.array(latest_us, np.int64))
+        for at in np.flatnonzero(hidden).tolist():
+            self._of.pop(names[at], None)
 
     def of(self, customer: str) -> list[PastPrediction]:
         """Newest first; empty for whom nothing is known."""

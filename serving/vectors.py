@@ -66,28 +66,17 @@ class Vectors:
 Reading = asyncio.Future[Vectors]
 
 
+@dataclass(slots=True)
 class _Wanted:
-    """What one request wants, and its future."""
+    """What one request wants; its rows begin at `first`."""
 
-    __slots__ = ("as_of", "context", "corridor", "counterparty", "customers", "done", "first")
-
-    def __init__(
-        self,
-        customers: Sequence[str],
-        as_of: datetime | None,
-        corridor: str | None,
-        counterparty: str | None,
-        context: Context,
-        first: int,
-        done: Reading,
-    ) -> None:
-        self.customers = customers
-        self.as_of = as_of
-        self.corridor = corridor
-        self.counterparty = counterparty
-        self.context = context
-        self.first = first
-        self.done = done
+    customers: Sequence[str]
+    as_of: datetime | None
+    corridor: str | None
+    counterparty: str | None
+    context: Context
+    first: int
+    done: Reading
 
 
 @dataclass(frozen=True)
@@ -263,7 +252,7 @@ class Turn:
         connection.ask(Ask(b"".join(payload), len(own), take, self._fail))
         connection.flush()
 
-    def _decode(
+    def _decode(  # noqa: PLR0917 - from where, how many, into what
         self,
         tables: HashTables,
         buffer: Bytes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -35,11 +35,12 @@ class Settings:
         log_retention: how long the live log keeps its events, at least; what a checkpoint still
             needs stays longer (`DAIMA_LOG_RETENTION`, such as `36h` or `7d`).
 
-    Trap: never print `redis`, it may hold a password; `redis_address` is safe.
+    Trap: never print `redis`, it may hold a password (`repr` leaves it out); `redis_address` is
+    safe.
     """
 
     home: Path
-    redis: str
+    redis: str = field(repr=False)
     mlflow_url: str
     prefect_url: str
     api_url: str

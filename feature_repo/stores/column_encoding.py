@@ -104,15 +104,13 @@ def encode_timestamps(epoch_us: _Int64s) -> Encoded:
 
 
 def _fixed(array: Any, tag: int) -> Encoded:
-    values = array.to_numpy(zero_copy_only=False) if not array.null_count else array.fill_null(
-        0
-    ).to_numpy(zero_copy_only=False)  # fmt: skip
+    values = array.fill_null(0).to_numpy(zero_copy_only=False)
     valid = _valid(array)
     if values.dtype.kind == "f":
         valid &= ~np.isnan(values)  # null to Feast
     rows = np.empty((len(values), 1 + values.itemsize), np.uint8)
     rows[:, 0] = tag
-    rows[:, 1:] = np.ascontiguousarray(values).view(np.uint8).reshape(len(values), -1)
+    rows[:, 1:] = np.ascontiguousarray(values).view(np.uint8).reshape(len(values), values.itemsize)
     ends = np.zeros(len(values) + 1, np.int64)
     np.cumsum(valid * np.int64(rows.shape[1]), out=ends[1:])
     return Encoded(ends, rows.reshape(-1) if valid.all() else rows[valid].reshape(-1))
@@ -213,7 +211,7 @@ def _packed(offsets, data, valid, head):  # type: ignore[no-untyped-def]
     return ends, out[:at]
 
 
-@numba.njit("Tuple((int64[::1], uint8[::1]))(int64[::1])", cache=True)
+@numba.njit(f"Tuple((int64[::1], uint8[::1]))({_READ_ONLY.format('int64')})", cache=True)
 def _timestamps(times_us):  # type: ignore[no-untyped-def]
     out = np.empty(24 * len(times_us), np.uint8)
     ends = np.zeros(len(times_us) + 1, np.int64)

@@ -166,7 +166,12 @@ class ServerLink:
     def _attempt(self, action: Callable[[Any], list[Any]]) -> list[Any]:
         for last in (False, True):
             connection = self._take()
+            new = connection is None
+            if new:
+                connection = self._pool.make_connection()
             try:
+                if new:  # sending would connect too, but not ask the Sentinels where to
+                    connection.connect()
                 answers = action(connection)
             except RedisConnectionError as error:
                 connection.disconnect()
@@ -195,7 +200,7 @@ class ServerLink:
         try:
             return self._idle.pop()
         except IndexError:
-            return self._pool.make_connection()
+            return None
 
 
 def _exchange(connection: Any, request: bytes, count: int) -> list[Any]:

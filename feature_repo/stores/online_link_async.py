@@ -39,10 +39,9 @@ class AsyncLinks:
         loop = asyncio.get_running_loop()
         link = self._links.get(loop)
         if link is None:
-            client, name = open_async_client(self._address), str(self._address)
-            cluster = self._address.kind == "cluster"
-            link = AsyncClusterLink(client, name) if cluster else AsyncServerLink(client, name)
-            self._links[loop] = link
+            client, opened = open_async_client(self._address)
+            kind = AsyncClusterLink if self._address.kind == "cluster" else AsyncServerLink
+            link = self._links[loop] = kind(client, str(self._address), opened)
         return link
 
     async def close(self) -> None:
@@ -57,9 +56,10 @@ class AsyncServerLink:
 
     keys_per_call = KEYS_PER_CALL
 
-    def __init__(self, client: Any, address: str) -> None:
+    def __init__(self, client: Any, address: str, opened: Sequence[Any]) -> None:
         self._client = client
         self._address = address
+        self._opened = opened
         self._pool = client.connection_pool
 
     async def read(self, reads: Sequence[HashRead]) -> list[list[HashValues]]:
@@ -108,7 +108,8 @@ class AsyncServerLink:
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._client.aclose()
+        for client in self._opened:
+            await client.aclose()
 
     async def _attempt(self, action: Callable[[Any], Awaitable[list[Any]]]) -> list[Any]:
         error: Exception
@@ -142,9 +143,10 @@ class AsyncClusterLink:
 
     keys_per_call = 1
 
-    def __init__(self, client: Any, address: str) -> None:
+    def __init__(self, client: Any, address: str, opened: Sequence[Any]) -> None:
         self._client = client
         self._address = address
+        self._opened = opened
 
     async def read(self, reads: Sequence[HashRead]) -> list[list[HashValues]]:
         """The values of every key's fields, for each read."""
@@ -158,7 +160,8 @@ class AsyncClusterLink:
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._client.aclose()
+        for client in self._opened:
+            await client.aclose()
 
     async def _all(self, commands: Sequence[Any]) -> list[Any]:
         answers: list[Any] = []

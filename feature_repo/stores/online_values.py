@@ -1,49 +1,39 @@
 """Columns of encoded values as Python's, the same that Feast's `OnlineResponse` gives.
 
-The common types are decoded a column at a time: many encoded values of a type are, their tags cut
-off, one encoded list of it, which protobuf decodes in one call. Everything else, and columns of
-mixed types, goes through Feast's own conversion.
+A stored value is a `Value` protobuf, of which one field is set. Many of them behind one another are
+one message whose fields repeat, which protobuf decodes in a single call. Everything but plain
+scalars and lists of reals, and columns of mixed types, goes through Feast's own conversion.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
-from feast.protos.feast.types import Value_pb2 as protos
+import numpy as np
+from feast.protos.feast.types.Value_pb2 import Value
 from feast.type_map import feast_value_type_to_python_type
 from feast.value_type import ValueType
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from feature_repo.stores.redis_layout import decode_value
 
 # A column as short as this is decoded value by value.
 _FEW = 6
 
-# First byte of an encoded value -> the list that many of them make, and its own first byte.
-_PACKED: dict[int, tuple[Any, Callable[[Sequence[bytes]], bytes]]] = {}
-
-
-def _packed(values: Sequence[bytes]) -> bytes:
-    """The numbers of a packed list: field 1, length-delimited."""
-    content = b"".join([value[1:] for value in values])
-    return b"\x0a" + _varint(len(content)) + content
-
-
-def _repeated(values: Sequence[bytes]) -> bytes:
-    """A list of texts: field 1 once a text."""
-    return b"".join([b"\x0a" + value[1:] for value in values])
-
-
-_PACKED[0x0A] = protos.BytesList, _repeated
-_PACKED[0x12] = protos.StringList, _repeated
-_PACKED[0x18] = protos.Int32List, _packed
-_PACKED[0x20] = protos.Int64List, _packed
-_PACKED[0x29] = protos.DoubleList, _packed
-_PACKED[0x35] = protos.FloatList, _packed
-_PACKED[0x38] = protos.BoolList, _packed
-
-# What a declared type makes Feast do with a stored text or number: nothing.
+# First byte of an encoded value -> its field in `Value`, which a `_Column` has too, repeated.
+_SCALARS = {
+    0x0A: "bytes_val",
+    0x12: "string_val",
+    0x18: "int32_val",
+    0x20: "int64_val",
+    0x29: "double_val",
+    0x35: "float_val",
+    0x38: "bool_val",
+}
+# What a declared type makes Feast do with a stored scalar: nothing.
 _PLAIN = {
     None,
     ValueType.BYTES,
@@ -54,9 +44,30 @@ _PLAIN = {
     ValueType.FLOAT,
     ValueType.BOOL,
 }
-# First two bytes of an encoded list of reals -> size and format of each.
-_REALS = {b"\x7a": (8, "d"), b"\x82\x01": (4, "f")}
+# First byte of an encoded list of reals -> the bytes of its tag, and its numbers.
+_REALS = {0x7A: (b"\x7a", np.dtype("<f8")), 0x82: (b"\x82\x01", np.dtype("<f4"))}
 _REAL_LISTS = {ValueType.DOUBLE_LIST, ValueType.FLOAT_LIST}
+
+
+def _column_type() -> Any:
+    """A message with `Value`'s scalar fields, under their numbers, repeated."""
+    field = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(
+        name="feature_repo/column.proto", package="feature_repo", syntax="proto3"
+    )
+    message = file.message_type.add(name="Column")
+    for name in _SCALARS.values():
+        original = Value.DESCRIPTOR.fields_by_name[name]
+        message.field.add(
+            name=name, number=original.number, type=original.type, label=field.LABEL_REPEATED
+        )
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("feature_repo.Column"))
+
+
+_Column = _column_type()
+_first_byte = itemgetter(0)
 
 
 def python_values(values: Sequence[bytes], declared: Any) -> list[Any]:
@@ -65,23 +76,19 @@ def python_values(values: Sequence[bytes], declared: Any) -> list[Any]:
     Args:
         declared: Feast's value type of the feature, None where it has none.
     """
-    if declared in _REAL_LISTS:
-        return [_reals(raw, declared) for raw in values]
     if declared not in _PLAIN:
-        return [_by_feast(raw, declared) for raw in values]
+        found = _reals(values) if declared in _REAL_LISTS else None
+        return found or [_by_feast(raw, declared) for raw in values]
     if len(values) <= _FEW:
         return [_scalar(raw, declared) for raw in values]
     present = values if all(values) else [raw for raw in values if raw]
     if not present:
         return [None] * len(values)
-    decoder = _PACKED.get(present[0][0])
-    if decoder is None or len({raw[0] for raw in present}) > 1:
+    firsts = bytes(map(_first_byte, present))
+    name = _SCALARS.get(firsts[0])
+    if name is None or firsts.count(firsts[0]) != len(firsts):
         return [_by_feast(raw, declared) for raw in values]
-    message = decoder[0]()
-    message.ParseFromString(decoder[1](present))
-    decoded = list(message.val)
-    if len(decoded) != len(present):  # bytes of another kind behind a tag that looked right
-        return [_by_feast(raw, declared) for raw in values]
+    decoded = list(getattr(_Column.FromString(b"".join(present)), name))
     if len(present) == len(values):
         return decoded
     left = iter(decoded)
@@ -91,31 +98,39 @@ def python_values(values: Sequence[bytes], declared: Any) -> list[Any]:
 def _scalar(raw: bytes, declared: Any) -> Any:
     if not raw:
         return None
-    if raw[0] in _PACKED:
-        return decode_value(raw)
-    return _by_feast(raw, declared)
+    return decode_value(raw) if raw[0] in _SCALARS else _by_feast(raw, declared)
 
 
-def _reals(raw: bytes, declared: Any) -> Any:
-    """A list of reals: its tag and length, then field 1 (tag and length), then the numbers."""
-    width = 1 if raw[:1] == b"\x7a" else 2
-    known = _REALS.get(raw[:width])
-    if known is not None:
-        size, kind = known
-        start = _after_varint(raw, width)
-        if raw[start : start + 1] == b"\x0a":
-            begin = _after_varint(raw, start + 1)
-            count, rest = divmod(len(raw) - begin, size)
-            # The inner length reaches to the end: nothing else is in it.
-            if not rest and raw[start + 1 : begin] == _varint(len(raw) - begin):
-                return list(struct.unpack_from(f"<{count}{kind}", raw, begin))
-    return _by_feast(raw, declared)
+def _reals(values: Sequence[bytes]) -> list[Any] | None:
+    """Lists of reals of one length, without nulls; None for others.
+
+    Each is its tag and length, then field 1 (tag and length), then the numbers.
+    """
+    first = values[0] if values else b""
+    known = _REALS.get(first[0]) if first else None
+    if known is None:
+        return None
+    tag, kind = known
+    begin = _after_varint(first, _after_varint(first, len(tag)) + 1)
+    count, rest = divmod(len(first) - begin, kind.itemsize)
+    content = begin - len(tag) - 1
+    head = first[:begin]
+    # An inner length of all that follows: nothing else is in the message.
+    inner = b"\x0a" + _varint(len(first) - begin)
+    if rest or content < len(inner) or not head.startswith(tag) or not head.endswith(inner):
+        return None
+    size = len(first)
+    for raw in values:
+        if len(raw) != size or not raw.startswith(head):
+            return None
+    if len(values) == 1:
+        return [list(struct.unpack_from(f"<{count}{kind.char}", first, begin))]
+    rows = np.frombuffer(b"".join(values), np.uint8).reshape(len(values), size)
+    return list(np.ascontiguousarray(rows[:, begin:]).view(kind).tolist())
 
 
 def _by_feast(raw: bytes, declared: Any) -> Any:
-    value = protos.Value()
-    value.ParseFromString(raw)
-    return feast_value_type_to_python_type(value, declared)
+    return feast_value_type_to_python_type(Value.FromString(raw), declared)
 
 
 def _after_varint(raw: bytes, at: int) -> int:

@@ -61,20 +61,26 @@ def open_client(address: RedisAddress, retry: Retry | None = None) -> Any:
     return redis.Redis(host=host, port=port, retry=retry, **options)
 
 
-def open_async_client(address: RedisAddress) -> Any:
-    """The same for the event loop that runs: it connects at its first command, and never again
-    by itself."""
+def open_async_client(address: RedisAddress) -> tuple[Any, list[Any]]:
+    """The same for the event loop that runs, and all clients to close in the end.
+
+    They connect at the first command, and never again by themselves.
+    """
     options: dict[str, Any] = _TIMEOUTS | address.options
     retry = AsyncRetry(NoBackoff(), 0)
+    asked: list[Any] = []
     if address.kind == "cluster":
         nodes = [AsyncClusterNode(host, port) for host, port in address.nodes]
-        return redis_asyncio.RedisCluster(startup_nodes=nodes, **options)
-    if address.kind == "sentinel":
+        client = redis_asyncio.RedisCluster(startup_nodes=nodes, **options)
+    elif address.kind == "sentinel":
         sentinels = asyncio_sentinel.Sentinel(
             address.nodes, sentinel_kwargs=_TIMEOUTS | address.sentinel_options, **options
         )
-        return sentinels.master_for(address.service, retry=retry)
-    if address.path is not None:
-        return redis_asyncio.Redis(unix_socket_path=address.path, retry=retry, **options)
-    host, port = address.nodes[0]
-    return redis_asyncio.Redis(host=host, port=port, retry=retry, **options)
+        client = sentinels.master_for(address.service, retry=retry)
+        asked = sentinels.sentinels
+    elif address.path is not None:
+        client = redis_asyncio.Redis(unix_socket_path=address.path, retry=retry, **options)
+    else:
+        host, port = address.nodes[0]
+        client = redis_asyncio.Redis(host=host, port=port, retry=retry, **options)
+    return client, [client, *asked]

@@ -84,13 +84,15 @@ class Share:
     ) -> None:
         size, report = self.job.part_events, late.report
         rows = FeatureRows(self.feature_set, (self.which, self.job.processes))
-        batches = _Cut(self.source.batches(rows.columns, self.feature_set, late), size)
+        shares = self.job.processes
+        batches = self.source.batches(rows.columns, self.feature_set, late, shares=shares)
+        cut = _Cut(batches, size)
         with _Finishing(parts) as finishing:
             for first in range(0, missing[-1] + 1, size):
                 wanted = first in missing
                 path = parts.unfinished(first)
                 with rows_file(path, rows.schema) if wanted else nullcontext() as writer:
-                    for events in batches.part():
+                    for events in cut.part():
                         if writer is None:
                             rows.skip(events)
                         else:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, cast
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
@@ -25,6 +26,7 @@ from feature_repo.contracts.money import ExchangeRates
 from streaming.log.frames import EventLog
 from streaming.mapping.checks import Violation, violations
 from streaming.mapping.dead_letters import DeadLetter, DeadLetters
+from streaming.mapping.surely_valid import surely_valid
 
 DUPLICATE = "duplicate: an earlier event of the request has this event id"
 _KINDS: dict[pa.DataType, tuple[Any, str]] = {
@@ -96,7 +98,7 @@ class Intake:
         is confirmed, so that it may be sent again as it is: no letter of it is written yet, and
         repeated events change nothing.
         """
-        handed = [check_documents(documents, self._rates) for documents in requests]
+        handed = check_requests(requests, self._rates)
         failure = self._append([one.events for one in handed if len(one.events)])
         outcomes: list[Handed | DaimaError] = []
         for one in handed:
@@ -138,36 +140,54 @@ class Intake:
 
 def check_documents(documents: Documents, rates: ExchangeRates) -> Handed:
     """Hold n JSON documents to the event schema and its rules; nothing is raised."""
-    letters: list[DeadLetter] = []
+    return check_requests([documents], rates)[0]
+
+
+def check_requests(requests: Sequence[Documents], rates: ExchangeRates) -> list[Handed]:
+    """As `check_documents`, for the documents of each of several requests.
+
+    Together, since a check costs as much for one event as for a hundred (measured: 256 requests of
+    one event took 1.5 s one by one).
+    """
+    letters: list[list[DeadLetter]] = [[] for _ in requests]
     found: list[Any] = []
-    rows: list[int] = []
-    for row, document in enumerate(documents, start=1):
-        try:
-            found.append(_decode(document))
-            rows.append(row)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            letters.append(_unreadable(row, bytes(document), str(error)))
+    places: list[tuple[int, int]] = []  # of each found: its request, and its row there
+    for at, documents in enumerate(requests):
+        for row, document in enumerate(documents, start=1):
+            try:
+                found.append(_decode(document))
+                places.append((at, row))
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                letters[at].append(_unreadable(row, bytes(document), str(error)))
     events = rates.with_reference_amounts(_batch(found))
-    wrong = list(violations(cast(pl.DataFrame, pl.from_arrow(events)), rates))
-    wrong += _repeated(events)
+    owners = np.array([at for at, _ in places], np.int64)
+    wrong = _repeated(events, owners)
+    if not surely_valid(events):
+        frame = cast(pl.DataFrame, pl.from_arrow(events))
+        wrong = [*violations(frame, rates), *wrong]
     first = np.full(len(events), -1)
-    for at, violation in enumerate(wrong):
-        first[violation.rows.to_numpy() & (first < 0)] = at
+    for number, violation in enumerate(wrong):
+        first[violation.rows.to_numpy() & (first < 0)] = number
     for place in np.flatnonzero(first >= 0).tolist():
-        violation = wrong[first[place]]
-        record = msgspec.json.decode(documents[rows[place] - 1])
-        reason = violation.expected
-        letters.append(
-            DeadLetter(
-                rows[place],
-                violation.field,
-                record.get(violation.field),
-                reason if reason == DUPLICATE else f"expected {reason}",
-                record,
-            )
-        )
+        at, row = places[place]
+        letters[at].append(_letter(row, requests[at][row - 1], wrong[first[place]]))
     good = events.filter(pa.array(first < 0)) if wrong else events
-    return Handed(good, sorted(letters, key=lambda letter: letter.row))
+    ends = np.searchsorted(owners[first < 0], np.arange(len(requests) + 1)).tolist()
+    return [
+        Handed(
+            good.slice(ends[at], ends[at + 1] - ends[at]),
+            sorted(letters[at], key=lambda letter: letter.row),
+        )
+        for at in range(len(requests))
+    ]
+
+
+def _letter(row: int, document: bytes | msgspec.Raw, violation: Violation) -> DeadLetter:
+    record = msgspec.json.decode(document)
+    reason = violation.expected
+    if reason != DUPLICATE:
+        reason = f"expected {reason}"
+    return DeadLetter(row, violation.field, record.get(violation.field), reason, record)
 
 
 def _batch(found: Sequence[Any]) -> pa.RecordBatch:
@@ -180,11 +200,12 @@ def _batch(found: Sequence[Any]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=EVENT_SCHEMA)
 
 
-def _repeated(events: pa.RecordBatch) -> list[Violation]:
-    ids = events.column("event_id").to_pylist()
+def _repeated(events: pa.RecordBatch, owners: npt.NDArray[np.int64]) -> list[Violation]:
+    """Ids that stand twice in a request; in two requests they are one's repeated trial."""
+    ids = list(zip(owners.tolist(), events.column("event_id").to_pylist(), strict=True))
     if len(set(ids)) == len(ids):
         return []
-    seen: set[str | None] = set()
+    seen: set[tuple[int, str | None]] = set()
     rows = []
     for event_id in ids:
         rows.append(event_id in seen)

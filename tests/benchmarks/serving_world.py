@@ -114,7 +114,7 @@ def _apply(settings: Settings) -> tuple[str, ...]:
     return (*refs, f"{EMBEDDING}:embedding")
 
 
-def _events(customers: int, seed: int) -> pa.RecordBatch:
+def events_of(customers: int, seed: int) -> pa.RecordBatch:
     """A week's events of everyone; every other one's latest are of the last minutes."""
     made = LiveEvents(customers, seed)
     now_us = time.time_ns() // 1000 - 5_000_000
@@ -122,12 +122,14 @@ def _events(customers: int, seed: int) -> pa.RecordBatch:
     recent = np.linspace(now_us - _SESSION_US, now_us, customers * 5)
     first = made.take(week.astype(np.int64))
     last = made.take(recent.astype(np.int64))
-    lively = pa.array([name.as_py().endswith(("0", "2", "4", "6", "8")) for name in last["customer_id"]])
+    lively = pa.array(
+        [name.as_py().endswith(("0", "2", "4", "6", "8")) for name in last["customer_id"]]
+    )
     return pa.concat_batches([first, last.filter(lively)])
 
 
 def _fill_stream(settings: Settings, customers: int, seed: int) -> list[str]:
-    events = _events(customers, seed)
+    events = events_of(customers, seed)
     writer = OnlineWriter(connect(settings.redis))
     names: list[str] = []
     for entity in FEATURE_SET.entities:
@@ -193,7 +195,7 @@ def _varint(value: int) -> bytes:
 
 def inputs_of(settings: Settings) -> ModelInputs:
     """The model's inputs, with the categories and the length that training would have learnt."""
-    from serving.catalog import load_catalog  # noqa: PLC0415 - imports Feast
+    from serving.catalog import load_catalog
 
     offered = load_catalog(settings).service_inputs(MODEL)
     return ModelInputs(
@@ -213,7 +215,7 @@ def inputs_of(settings: Settings) -> ModelInputs:
 
 def register(settings: Settings, seed: int) -> str:
     """Register a model as training does, and make it the champion; its version."""
-    from mlflow import MlflowClient  # noqa: PLC0415 - slow
+    from mlflow import MlflowClient
 
     inputs = inputs_of(settings)
     rng = np.random.default_rng(seed)

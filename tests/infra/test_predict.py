@@ -35,10 +35,12 @@ class FakeApi(BaseHTTPRequestHandler):
     """Answers as the API does; remembers what it was asked."""
 
     asked: list[tuple[str, object]]
+    bearing: list[str | None]
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         type(self).asked.append((self.path, body))
+        type(self).bearing.append(self.headers["Authorization"])
         known = self.path == "/v1/predict/session_duration"
         answer = ANSWER if known else {"title": "unknown model", "detail": "name one of them"}
         self.send_response(200 if known else 404)
@@ -52,7 +54,8 @@ class FakeApi(BaseHTTPRequestHandler):
 @pytest.fixture
 def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeApi]]:
     """An API whose address the settings name."""
-    FakeApi.asked = []
+    FakeApi.asked, FakeApi.bearing = [], []
+    monkeypatch.delenv("DAIMA_API_TOKEN", raising=False)
     server = HTTPServer(("127.0.0.1", 0), FakeApi)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -86,6 +89,15 @@ def test_options_are_passed_on_and_json_is_the_answer(api: type[FakeApi]) -> Non
         "as_of": "2026-01-05T10:00:00Z",
     }
     assert json.loads(result.stdout) == ANSWER
+
+
+def test_the_token_of_the_environment_is_borne(
+    api: type[FakeApi], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for token, header in (("", None), ("0123456789abcdef", "Bearer 0123456789abcdef")):
+        monkeypatch.setenv("DAIMA_API_TOKEN", token)
+        assert CliRunner().invoke(app, ["predict", "session_duration", "c1"]).exit_code == 0
+        assert api.bearing[-1] == header
 
 
 def test_what_the_api_refuses_is_shown(api: type[FakeApi]) -> None:

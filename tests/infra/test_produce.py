@@ -17,6 +17,7 @@ from feature_repo.contracts.errors import (
 )
 from infra import produce as produce_command
 from infra.produce import ProduceOptions, produce, run_produce
+from streaming.log import opening
 from streaming.log.errors import DeliveryError
 from streaming.log.kafka import KafkaLogReader
 from streaming.log.valkey_layout import recorded_shards
@@ -136,7 +137,7 @@ def test_what_is_not_confirmed_is_an_error_that_says_how_many(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     log = Recorder(confirms=30)
-    monkeypatch.setattr(produce_command, "_log", lambda *_: log)
+    monkeypatch.setattr(opening, "open_log", lambda *_, **__: log)
     monkeypatch.setattr(produce_command, "_ROWS", 20)
     with pytest.raises(DeliveryError, match=r"19 were not \(it is full\)"):
         run_produce(ProduceOptions(events), as_json=True, environ=environ)

@@ -7,9 +7,8 @@ import warnings
 from pathlib import Path
 
 import pytest
-from click.testing import Result
 from mlflow import MlflowClient
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from feature_repo.contracts.settings import Settings
 from infra.cli import app

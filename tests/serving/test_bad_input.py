@@ -64,6 +64,32 @@ def test_a_wrong_body_is_told_what_is_right(api: Api, body: bytes, says: str) ->
         assert answer.status_code == 200, "the example must work when pasted"
 
 
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        (b'"context": {"amount_minor": NaN}', "malformed"),
+        (b'"context": {"amount_minor": Infinity}', "malformed"),
+        (b'"context": {"amount_minor": -Infinity}', "malformed"),
+        (b'"context": {"amount_minor": 1e400}', "amount_minor"),
+        (b'"context": {"amount_minor": 1.5}', "Expected `int | null`, got `float`"),
+        (b'"context": {"amount_minor": -1}', ">= 0"),
+        (b'"context": {"amount_minor": 99999999999999999999}', "amount_minor"),
+        (b'"context": {"amount": 1}', "unknown field `amount`"),
+        (b'"context": {"corridor": "GB"}', "regex"),
+        (b'"context": {"device": ""}', "length >= 1"),
+        (b'"context": {"corridor": "GB-IN"}, "corridor": "GB-NG"', "the same as corridor"),
+        (b'"context": []', "Expected `object | null`, got `array`"),
+        (b'"explain": 21', "<= 20"),
+        (b'"explain": -1', ">= 0"),
+        (b'"explain": "all"', "Expected `int`, got `str`"),
+    ],
+)
+def test_a_wrong_context_is_told_what_is_right(api: Api, fields: bytes, says: str) -> None:
+    document = problem(api.post(PREDICT, content=b'{"customer": "c1", ' + fields + b"}"), 400)
+    assert says in document["detail"]
+    assert api.post(PREDICT, json=document["example"]).status_code == 200
+
+
 def test_a_thousand_customers_are_not_too_many(api: Api) -> None:
     answer = api.post(PREDICT, json={"customers": ["é" * 256] * 1000})
     assert answer.status_code == 200

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from feature_repo.contracts.settings import ROOT
 from serving.policy import ModelPolicy, PolicyError
 from serving.policy_file import load_policy, parse_policy
 from serving.policy_watch import PolicyWatch
@@ -200,3 +201,10 @@ def test_a_malformed_policy_without_a_former_one_is_an_error_at_the_start(tmp_pa
     found.path.write_bytes(b"models: nonsense")
     with pytest.raises(PolicyError, match="object"):
         found.load()
+
+
+def test_the_policy_in_the_documentation_is_one() -> None:
+    text = (ROOT / "docs" / "decisions.md").read_text()
+    example = text.partition("```yaml\n")[2].partition("```")[0]
+    rules = parse_policy(example.encode()).models["payment_fraud"].rules
+    assert len(rules) == 3

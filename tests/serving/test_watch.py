@@ -6,13 +6,20 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
+import httpx
 import pytest
 import redis
+import uvicorn
 from redis import asyncio as redis_asyncio
 
+from serving.app import create_app
+from serving.catalog import Catalog
 from serving.overload import OverloadError
 from serving.score_log import ROOT, stream_key
+from serving.settings import ServingSettings
 from serving.watch import Watchers
+from tests.conftest import free_port
+from tests.serving.conftest import SERVICE, Training
 
 MODEL = "risk"
 
@@ -135,3 +142,45 @@ def test_streams_end_when_the_server_does(client: Any, valkey: str) -> None:
         assert [part async for part in events if b"dropped" in part] == []
 
     watching(valkey, go, ending=lambda: bool(ending))
+
+
+@pytest.mark.xdist_group("serving")
+def test_the_route_streams_with_the_right_headers_and_knows_its_models(
+    client: Any, settings: ServingSettings, catalog: Catalog, register: Training
+) -> None:
+    register()
+    registry = register.registry
+
+    async def go() -> None:
+        app = create_app(settings, catalog, registry)
+        config = uvicorn.Config(app, port=free_port(), log_level="error", lifespan="on")
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve())
+        url = f"http://127.0.0.1:{config.port}"
+        async with httpx.AsyncClient(base_url=url, timeout=20) as http:
+            while not server.started:
+                await asyncio.sleep(0.02)
+            while (await http.get("/health/ready")).status_code != 200:
+                await asyncio.sleep(0.05)
+            unknown = await http.get("/v1/stream/nothing")
+            assert (unknown.status_code, SERVICE in unknown.json()["detail"]) == (404, True)
+            async with http.stream("GET", f"/v1/stream/{SERVICE}") as answer:
+                assert answer.status_code == 200
+                assert answer.headers["content-type"].startswith("text/event-stream")
+                lines = answer.aiter_lines()
+                assert await anext(lines) == "retry: 2000"
+                next_one = asyncio.ensure_future(_data(lines))
+                while not next_one.done():
+                    client.xadd(stream_key(SERVICE, 0), {"prediction": '{"n":5}'})
+                    await asyncio.wait({next_one}, timeout=0.1)
+                assert next_one.result() == 'data: {"n":5}'
+        server.should_exit = True
+        await serving
+
+    asyncio.run(asyncio.wait_for(go(), 60))
+
+
+async def _data(lines: AsyncIterator[str]) -> str:
+    while not (line := await anext(lines)).startswith("data:"):
+        pass
+    return line

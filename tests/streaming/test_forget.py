@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ from streaming.purge import PurgeReport, purge
 from streaming.rebuild import archive_of, rebuild
 from streaming.run import run_file, run_live
 from tests.streaming.made_events import batch_of
-from tests.streaming.test_rebuild import (  # noqa: F401 - fixtures
+from tests.streaming.test_rebuild import (
     EPOCH,
     append,
     archived_ids,
@@ -291,6 +292,37 @@ def test_a_stream_that_does_not_answer_is_an_error_and_the_next_start_forgets(
     assert report.by_stream
     assert not online()
     assert names_in(settings.home) == []
+
+
+def test_a_stream_that_dies_while_it_forgets_does_so_at_its_next_start(
+    client: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    other = replace(settings, home=tmp_path / "other")
+    append_others(client, range(200))
+    append(client, range(200, 300))
+    stream(other, 283)
+    expected = of_customers(states(client))
+    client.flushall()
+
+    def dies(*_: object) -> None:
+        raise OSError("no space left")
+
+    append(client, range(200))
+    with monkeypatch.context() as patch:
+        patch.setattr("streaming.checkpoints.PartitionCheckpoint.begin_anew", dies)
+        with pytest.raises(AssertionError, match="no space left"):
+            _forget_beside(settings)
+    append(client, range(200, 300))
+    stream(settings, 100)
+    assert of_customers(states(client)) == expected
+
+
+def _forget_beside(settings: Settings) -> None:
+    """Forget beside a stream; where that dies, the rest is done here or at its next start."""
+    with running(settings) as wait_for:
+        wait_for(200)
+        with contextlib.suppress(ForgetError, OSError):
+            forget(settings, WHO, wait=timedelta(seconds=1))
 
 
 def test_a_customer_of_whom_nothing_is_known(client: Any, settings: Settings) -> None:

@@ -6,7 +6,11 @@ import pytest
 from feast.infra.online_stores.redis import RedisOnlineStore
 
 from feature_repo.contracts.errors import SettingsError
-from feature_repo.contracts.redis_address import parse_connection_string, printable_address
+from feature_repo.contracts.redis_address import (
+    parse_address,
+    parse_connection_string,
+    printable_address,
+)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +48,16 @@ def test_an_ipv6_address_stands_in_brackets() -> None:
         ":6379",
         "::1:6379",
         "[]:6379",
-        "redis://:secret@h:6379",
+        "redis://:secret@h:port",
+        "redis://:secret@",
+        "redis://:secret@h:1,i:2",
+        "redis://:secret@h/1/2",
+        "redis://:secret@h/secret",
+        "redis+sentinel://:secret@h",
+        "redis+cluster://:secret@h/1",
+        "https://:secret@h:6379",
+        "unix://:secret@",
+        "redis://h?secret",
         "h:6379/secret",
     ],
 )
@@ -53,3 +66,54 @@ def test_a_string_without_an_address_is_refused_without_showing_it(text: str) ->
         with pytest.raises(SettingsError, match="host:port") as caught:
             read(text)
         assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "nodes", "options"),
+    [
+        ("redis://h", "single", (("h", 6379),), {}),
+        ("redis://h:1/2?socket_timeout=30", "single", (("h", 1),), {"db": 2, "socket_timeout": 30}),
+        ("redis://:p%40%2F@h", "single", (("h", 6379),), {"password": "p@/"}),
+        (
+            "rediss://ana:12@[::1]:7?ssl_cert_reqs=none",
+            "single",
+            (("::1", 7),),
+            {"username": "ana", "password": "12", "ssl": True, "ssl_cert_reqs": "none"},
+        ),
+        ("redis+cluster://:pw@a,b:7", "cluster", (("a", 6379), ("b", 7)), {"password": "pw"}),
+        ("rediss+cluster://a", "cluster", (("a", 6379),), {"ssl": True}),
+    ],
+)
+def test_urls(
+    text: str, kind: str, nodes: tuple[tuple[str, int], ...], options: dict[str, object]
+) -> None:
+    address = parse_address(text)
+    assert (address.kind, address.nodes, address.options) == (kind, nodes, options)
+    assert str(address) == printable_address(text)
+
+
+def test_a_socket() -> None:
+    address = parse_address("unix://ana:pw@/run/valkey.sock?db=3")
+    assert (address.path, address.nodes) == ("/run/valkey.sock", ())
+    assert address.options == {"username": "ana", "password": "pw", "db": 3}
+
+
+def test_sentinels_have_options_of_their_own() -> None:
+    address = parse_address(
+        "rediss+sentinel://:pw@a,b:1/mine/2?sentinel_password=theirs&ssl_cert_reqs=none"
+    )
+    assert (address.kind, address.nodes) == ("sentinel", (("a", 26379), ("b", 1)))
+    assert address.service == "mine"
+    tls = {"ssl": True, "ssl_cert_reqs": "none"}
+    assert address.options == {"password": "pw", "db": 2} | tls
+    assert address.sentinel_options == {"password": "theirs"} | tls
+
+
+@pytest.mark.parametrize("text", ["unix:///s", "redis+cluster://h", "redis+sentinel://h/mine"])
+def test_where_one_servers_port_is_needed_others_are_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="one server"):
+        parse_connection_string(text)
+
+
+def test_an_address_is_shown_without_secrets() -> None:
+    assert "secret" not in repr(parse_address("redis+sentinel://:secret@h/m?sentinel_password=secret"))

@@ -214,11 +214,10 @@ def test_single_reads_are_the_stock_stores(stock: FeatureStore, ours: FeatureSto
     ("rows", "error"),
     [
         ([{"driver_id": 1}], KeyError),
-        ([{"customer_id": "c1"}, {}], ValueError),
+        ([{"customer_id": "c1"}, {"driver_id": 1}], ValueError),
         ({"customer_id": ["c1"], "driver_id": [1, 2]}, ValueError),
-        ([{"customer_id": 5}], TypeError),
     ],
-    ids=["no key", "uneven dicts", "uneven lists", "a number for a text"],
+    ids=["no key", "uneven dicts", "uneven lists"],
 )
 def test_bad_rows_are_refused_as_by_the_stock_store(
     stock: FeatureStore, ours: FeatureStore, rows: Any, error: type[Exception]

@@ -17,7 +17,7 @@ from feature_repo.contracts.events import EVENT_SCHEMA
 from feature_repo.contracts.money import ExchangeRates
 from streaming.log.errors import DeliveryError
 from streaming.log.frames import Frame
-from streaming.log.intake import DUPLICATE, Handed, Intake, check_documents
+from streaming.log.intake import DUPLICATE, Handed, Intake, check_documents, check_requests
 from streaming.log.opening import open_log
 from streaming.log.valkey_streams import ValkeyLogReader
 from streaming.mapping.dead_letters import DeadLetters
@@ -95,6 +95,16 @@ def test_an_id_that_stands_twice_in_a_request_is_taken_once() -> None:
     handed = check_documents(raw(GOOD, GOOD | {"page": "other"}, GOOD | {"event_id": "e2"}), RATES)
     assert handed.events.column("event_id").to_pylist() == ["e1", "e2"]
     assert [(letter.row, letter.reason) for letter in handed.letters] == [(2, DUPLICATE)]
+
+
+def test_requests_are_told_apart() -> None:
+    twice = raw(GOOD, GOOD | {"event_type": "nonsense", "event_id": "e2"})
+    one, two, none, three = check_requests([twice, raw({}, GOOD), [], raw(GOOD)], RATES)
+    ids = [item.events.column("event_id").to_pylist() for item in (one, two, none, three)]
+    assert ids == [["e1"], ["e1"], [], ["e1"]], "sent again by another request: no duplicate"
+    assert [[letter.row for letter in item.letters] for item in (one, two, none, three)] == [
+        [2], [1], [], []
+    ]  # fmt: skip
 
 
 def test_files_and_requests_are_judged_alike(tmp_path: Path) -> None:
