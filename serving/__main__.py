@@ -49,9 +49,10 @@ example:
   python -m serving --port 8000 &
   curl -s http://127.0.0.1:8000/v1/predict/session_duration -d '{"customers": ["c1"]}'
 """
-# A thread that computes (loading a model, checking events) lets the event loop on after this long;
+# A thread that computes (asking the registry, checking events) lets the event loop on after this
+# long, at each call of the system that the loop makes;
 # the default of 5 ms would be most of a p99.
-_LOCK_WAIT = timedelta(milliseconds=0.5)
+_LOCK_WAIT = timedelta(milliseconds=0.05)
 _COLLECT_AFTER = (50_000, 20, 100)
 _LAST_REQUESTS = timedelta(seconds=5)
 

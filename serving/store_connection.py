@@ -14,10 +14,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import hiredis
+from redis.exceptions import RedisError
 
 from feature_repo.contracts.errors import DaimaError, StoreUnavailableError
 from feature_repo.contracts.redis_address import parse_address
 from serving.settings import ServingSettings
+from serving.store_cluster import ClusterWire
 from serving.store_dial import dial
 from serving.store_wire import Ask, Bytes, StoreWire, encode_command, parse_answers
 
@@ -40,10 +42,12 @@ class StoreConnection:
 
     def __init__(self, settings: ServingSettings) -> None:
         self._address = parse_address(settings.shared.redis)
-        self._timeout_s = settings.store_timeout.total_seconds()
+        # The address may say otherwise, as with redis-py.
+        said = self._address.options.get("socket_timeout")
+        self._timeout_s = settings.store_timeout.total_seconds() if said is None else float(said)
         self.address = settings.shared.redis_address
         self._waiting: deque[Ask] = deque()
-        self._wire: StoreWire | None = None
+        self._wire: StoreWire | ClusterWire | None = None
         self._dialling: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._flushing = self._sweeping = self._closed = False
@@ -126,8 +130,8 @@ class StoreConnection:
     async def _dial(self) -> None:
         try:
             async with asyncio.timeout(self._timeout_s):
-                wire = await dial(self._address)
-        except (OSError, DaimaError, TimeoutError, hiredis.HiredisError) as error:
+                wire = await dial(self._address, self._timeout_s)
+        except (OSError, DaimaError, TimeoutError, hiredis.HiredisError, RedisError) as error:
             self._dialling = None
             waiting, self._waiting = self._waiting, deque()
             self._fail(waiting, error)

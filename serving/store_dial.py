@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import replace
 from typing import Any
 
 import hiredis
@@ -11,18 +12,28 @@ from redis.asyncio.connection import SSLConnection
 from redis.asyncio.sentinel import Sentinel
 
 from feature_repo.contracts.redis_address import RedisAddress
+from feature_repo.stores.redis_connection import open_async_client
+from serving.store_cluster import ClusterWire
 from serving.store_wire import Ask, Bytes, StoreWire, encode_command, parse_answers
 
 
-async def dial(address: RedisAddress) -> StoreWire:
+async def dial(address: RedisAddress, timeout_s: float) -> StoreWire | ClusterWire:
     """An open connection to the server that holds the data, logged in.
+
+    Args:
+        timeout_s: of each connection and answer of a Cluster; the caller bounds the whole.
 
     Raises:
         OSError: the server is away.
-        hiredis.ReplyError: it refuses the user or the password.
+        hiredis.ReplyError, redis.RedisError: it refuses the user or the password.
     """
     loop = asyncio.get_running_loop()
     options = dict(address.options)
+    if address.kind == "cluster":
+        limits = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+        client, _ = open_async_client(replace(address, options=options | limits))
+        await client.initialize()
+        return ClusterWire(client)
     if address.path is not None:
         made: Any = await loop.create_unix_connection(StoreWire, address.path)
     else:

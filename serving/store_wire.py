@@ -164,3 +164,18 @@ def parse_answers(raw: bytes, count: int) -> list[Any]:
     reader = hiredis.Reader()
     reader.feed(raw)
     return [reader.gets() for _ in range(count)]
+
+
+def encode_answer(answer: object) -> bytes:
+    """An answer as a server would write it: bytes, None, a list of these, or an error.
+
+    >>> encode_answer([b"a", None])
+    b'*2\\r\\n$1\\r\\na\\r\\n$-1\\r\\n'
+    """
+    if isinstance(answer, bytes):
+        return b"$%d\r\n%b\r\n" % (len(answer), answer)
+    if answer is None:
+        return b"$-1\r\n"
+    if isinstance(answer, list | tuple):
+        return b"*%d\r\n" % len(answer) + b"".join(map(encode_answer, answer))
+    return b"-%b\r\n" % type(answer).__name__.encode()

@@ -275,25 +275,31 @@ def decode(  # type: ignore[no-untyped-def]
     buffer, at, end, rows, fields, ttls, marks_first, texts, text_ends, times,
     matrix, marks, ages, words, begins, ends, bits, double, single,
 ):  # fmt: skip
-    """Decode the answers from `at` on, one a row: (0 or what is wrong, where it ends).
+    """Decode the answers from `at` on, one a row: (0 or what is wrong, where it ends, the words of
+    the longest state).
 
     fields: (fields, 6); ttls: (views,) µs, -1 for ever; marks_first: where marks of views begin.
+    Rows are as if nothing had been found before.
     """
     used = np.int64(0)
+    longest = np.int64(0)
+    matrix[:rows] = np.nan
+    marks[:rows] = NOT_FOUND
+    ages[:rows] = NO_AGE
     for row in range(rows):
         begins[row] = used
         ends[row] = used
         stop = _line(buffer, at, end)
         if stop < 0 or buffer[at] != 42:
-            return (_ERROR if stop >= 0 and buffer[at] == 45 else _STRANGE), at
+            return (_ERROR if stop >= 0 and buffer[at] == 45 else _STRANGE), at, longest
         if _number(buffer, at + 1, stop) != fields.shape[0]:
-            return _STRANGE, at
+            return _STRANGE, at, longest
         at = stop + 2
         state_time_bad = False
         for field in range(fields.shape[0]):
             stop = _line(buffer, at, end)
             if stop < 0 or buffer[at] != 36:
-                return _STRANGE, at
+                return _STRANGE, at, longest
             length = _number(buffer, at + 1, stop)
             begin = stop + 2
             finish = begin + max(length, 0)
@@ -329,6 +335,7 @@ def decode(  # type: ignore[no-untyped-def]
                     ages[row, view] = NO_AGE
                     used = begins[row]
                 ends[row] = used
+                longest = max(longest, used - begins[row])
                 marks[row, marks_first + view] = mark
                 continue
             whole = marks[row, marks_first + view]
@@ -366,7 +373,7 @@ def decode(  # type: ignore[no-untyped-def]
                     )
             if fields[field, F_MARK] >= 0:
                 marks[row, fields[field, F_MARK]] = mark
-    return _OK, at
+    return _OK, at, longest
 
 
 @numba.njit(cache=True, nogil=True, _nrt=False)

@@ -34,6 +34,12 @@ Encode = Callable[[str], bytes]
 NO_CONTEXT = Context()
 
 
+# How long requests wait for an answer on its way, to go out together with what comes until then:
+# longer than a healthy store takes, and short beside the wait for one that is not.
+_HOLD_S = 0.0005
+_MOST_REMEMBERED = 50_000
+
+
 class ScoringError(Exception):
     """A version failed on a matrix; the cause says how."""
 
@@ -112,7 +118,12 @@ class VectorReader:
         self.clock = clock
         self.statuses = StatusTable(self.plan.refs, self.plan.views)
         self.scratch = Scratch()
+        # The corridor each customer was last seen on the way to: read along with the customer it
+        # saves the second round trip, where it still is that one.
+        self.last_corridors: dict[str, str] = {}
         self._turn: Turn | None = None
+        self._under_way = 0
+        self._sent_s = 0.0
 
     def read(
         self,
@@ -131,6 +142,9 @@ class VectorReader:
         if turn is None:
             turn = self._turn = Turn(self)
             loop.call_soon(self._send)
+        elif turn.held and perf_counter() - self._sent_s > _HOLD_S:
+            turn.held = False
+            loop.call_soon(self._send)
         done: Reading = loop.create_future()
         wanted = _Wanted(customers, as_of, corridor, counterparty, context, turn.rows, done)
         turn.wanted.append(wanted)
@@ -138,9 +152,33 @@ class VectorReader:
         return done
 
     def _send(self) -> None:
-        turn, self._turn = self._turn, None
-        if turn is not None:
-            turn.send()
+        """Send this turn's requests, or have them wait for the answer that is on its way."""
+        turn = self._turn
+        if turn is None:
+            return
+        if self._under_way and perf_counter() - self._sent_s < _HOLD_S:
+            turn.held = True
+            return
+        self._turn = None
+        self._under_way += 1
+        self._sent_s = perf_counter()
+        turn.send()
+
+    def ended(self) -> None:
+        """A turn has its answers: send what has come meanwhile."""
+        self._under_way -= 1
+        if self._turn is not None and self._turn.held:
+            self._send()
+
+    def remember_corridor(self, customer: str, corridor: str | None) -> None:
+        """Note where a customer is on the way to."""
+        known = self.last_corridors
+        if corridor is None:
+            known.pop(customer, None)
+            return
+        if len(known) >= _MOST_REMEMBERED and customer not in known:
+            del known[next(iter(known))]
+        known[customer] = corridor
 
 
 class Scratch:
@@ -168,14 +206,20 @@ class Scratch:
 
 
 class Rows:
-    """Matrix, marks and ages of some rows: all missing, until they are filled."""
+    """Matrix, marks and ages of some rows, to be filled by `stored_kernel.decode`."""
 
     __slots__ = ("ages", "marks", "matrix")
 
     def __init__(self, plan: VectorPlan, rows: int) -> None:
-        self.matrix = np.full((rows, plan.width), np.nan)
-        self.marks = np.full((rows, plan.mark_count), kernel.NOT_FOUND, np.uint8)
-        self.ages = np.full((rows, plan.view_count), kernel.NO_AGE, np.int64)
+        self.matrix = np.empty((rows, plan.width))
+        self.marks = np.empty((rows, plan.mark_count), np.uint8)
+        self.ages = np.empty((rows, plan.view_count), np.int64)
+
+    def fill_absent(self) -> None:
+        """Rows of which nothing is found."""
+        self.matrix.fill(np.nan)
+        self.marks.fill(kernel.NOT_FOUND)
+        self.ages.fill(kernel.NO_AGE)
 
 
 class Turn:
@@ -185,6 +229,7 @@ class Turn:
         self.reader = reader
         self.wanted: list[_Wanted] = []
         self.rows = 0
+        self.held = False
 
     def send(self) -> None:
         """Ask the store for everything that is known to be needed."""
@@ -193,6 +238,8 @@ class Turn:
         self.times = np.empty(self.rows, np.int64)
         now_us = to_epoch_us(self.now)
         self.filled = Rows(plan, self.rows)
+        if plan.customer.is_empty:
+            self.filled.fill_absent()
         self.corridors: list[str | None] = [None] * self.rows
         # (key, instant) -> rows: a key is read and computed once an instant.
         self.named: dict[tuple[str, int], list[int]] = {}
@@ -200,6 +247,7 @@ class Turn:
         payload: list[bytes] = []
         asked = 0
         by_corridor = not plan.corridor.is_empty
+        guesses = reader.last_corridors if by_corridor and plan.customer.corridor >= 0 else {}
         for wanted in self.wanted:
             count = len(wanted.customers)
             last = wanted.first + count
@@ -214,6 +262,11 @@ class Turn:
                     self.named.setdefault((wanted.corridor, at_us), []).extend(
                         range(wanted.first, last)
                     )
+            elif guesses:
+                for customer in wanted.customers:
+                    guess = guesses.get(customer)
+                    if guess is not None:  # rows are added if it turns out right
+                        self.named.setdefault((guess, at_us), [])
             if wanted.counterparty is not None and not plan.counterparty.is_empty:
                 self.payees.setdefault((wanted.counterparty, at_us), []).extend(
                     range(wanted.first, last)
@@ -265,7 +318,7 @@ class Turn:
         plan, scratch = self.reader.plan, self.reader.scratch
         scratch.fit(rows, end - at)
         marks_first = len(plan.refs)
-        wrong, at = kernel.decode(
+        wrong, at, longest = kernel.decode(
             buffer, at, end, rows, tables.fields, tables.ttls, marks_first,
             plan.texts, plan.text_ends, times,
             into.matrix, into.marks, into.ages,
@@ -276,7 +329,7 @@ class Turn:
             raise self.reader.connection.refused(buffer[at : at + 64].tobytes())
         states = tables.reader
         if states is not None:
-            states.evaluate(scratch.words, scratch.begins, scratch.ends, times, rows)
+            states.evaluate(scratch.words, scratch.begins, scratch.ends, times, rows, longest)
             kernel.spread(
                 tables.computed, tables.state_view, marks_first, rows,
                 states.outcome, states.text_at, states.integers, states.floats, states.ok,
@@ -310,14 +363,27 @@ class Turn:
         return at
 
     def _own_corridors(self) -> dict[tuple[str, int], list[int]]:
-        """Rows without a corridor from the request, by that of their session."""
-        raw, places = self.reader.scratch.raw, self.reader.scratch.corridor_at
+        """Add rows to the corridors read along; those of other corridors, which are to be read."""
+        reader, named, corridors = self.reader, self.named, self.corridors
+        raw = reader.scratch.raw
+        places = reader.scratch.corridor_at[: self.rows].tolist()
+        times = self.times.tolist()
         own: dict[tuple[str, int], list[int]] = {}
-        for row, (at, length) in enumerate(places[: self.rows].tolist()):
-            if length >= 0 and self.corridors[row] is None:
-                name = raw[at : at + length].tobytes().decode()
-                self.corridors[row] = name
-                own.setdefault((name, int(self.times[row])), []).append(row)
+        for wanted in self.wanted:
+            if wanted.corridor is not None:
+                continue
+            for row, customer in enumerate(wanted.customers, wanted.first):
+                at, length = places[row]
+                name = raw[at : at + length].tobytes().decode() if length >= 0 else None
+                reader.remember_corridor(customer, name)
+                if name is None:
+                    continue
+                corridors[row] = name
+                key = name, times[row]
+                group = named.get(key)
+                if group is None:
+                    group = own.setdefault(key, [])
+                group.append(row)
         return own
 
     def _finish(self) -> None:
@@ -356,6 +422,7 @@ class Turn:
                     took_s,
                 )
             )
+        self.reader.ended()
 
     def _fill_from_request(self, wanted: _Wanted) -> None:
         first, last = wanted.first, wanted.first + len(wanted.customers)
@@ -374,6 +441,7 @@ class Turn:
         for wanted in self.wanted:
             if not wanted.done.done():
                 wanted.done.set_exception(error)
+        self.reader.ended()
 
 
 def _add_commands(payload: list[bytes], tables: HashTables, key_of: Encode, names: Any) -> None:

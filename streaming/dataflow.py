@@ -97,7 +97,7 @@ class Features:
 
     def _end_epoch(self, barrier: Barrier) -> Iterable[Snapshot | Barrier]:
         if self._rebase:
-            self._rebase.epoch_ended()
+            self._rebase.epoch_ended(barrier.positions)
         if barrier.last and self._copy_at_end:
             yield from map(self._copy, self._shards)
         yield barrier
@@ -229,8 +229,7 @@ class Stores(DynamicSink[Update | Mark]):
             self._epochs.put(item)
         elif isinstance(item, Forgetting):
             self._online.forget(self._entities[item.owned[0]], item.customers.values())
-        # While a slow disk still commits the epoch before, this one goes on.
-        elif item.last or item.due or not self._epochs.committing:
+        else:
             self._epochs.put(Commit(item, self._online.mark()))
 
     def close(self) -> None:

@@ -40,8 +40,8 @@ class RowWriter(Protocol):
     def write(self, partition: int, first_offset: int, rows: pa.RecordBatch) -> None:
         """Take in rows."""
 
-    def flush(self) -> None:
-        """Return when they are on disk."""
+    def flush(self, partitions: Collection[int]) -> None:
+        """Return when the rows of partitions are on disk."""
 
 
 @dataclass(frozen=True)
@@ -218,10 +218,10 @@ class Epochs:
     def _commit(self, commit: Commit) -> None:
         commit.online()
         self._check()
-        for whose in list(self._rows_of):
+        for whose in self._rows_of.keys() & commit.barrier.positions.keys():
             self._hand_over(whose)
-        for writer in (*self._features.values(), self._archive):
-            writer.flush()
+        for entity, writer in ((self._whole, self._archive), *self._features.items()):
+            writer.flush([number for of, number in commit.barrier.positions if of == entity])
         for owned, position in commit.barrier.positions.items():
             checkpoint = self._checkpoints.get(owned)
             if checkpoint is None:

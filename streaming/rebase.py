@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
@@ -53,10 +53,10 @@ class Rebase:
         """Count events."""
         self._events[owned] = self._events.get(owned, 0) + events
 
-    def epoch_ended(self) -> None:
-        """Count an epoch, for every partition that has had events since its base."""
-        for owned, events in self._events.items():
-            self._epochs[owned] = self._epochs.get(owned, 0) + bool(events)
+    def epoch_ended(self, partitions: Iterable[Partition]) -> None:
+        """Count an epoch of partitions, for those that have had events since their base."""
+        for owned in partitions:
+            self._epochs[owned] = self._epochs.get(owned, 0) + bool(self._events.get(owned))
 
     def due(self, now_s: float) -> Partition | None:
         """The partition to copy now, if any."""

@@ -294,6 +294,7 @@ def _run(
             failure,
             epoch=epoch,
             forgetter=forgetter,
+            committing=lambda: epochs.committing,
             epoch_ended=report.epoch_gaps_s.append,
         )
         stores = Stores(setup.entities, run.generation, online, epochs, failure, folded=folded)

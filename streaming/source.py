@@ -1,11 +1,10 @@
-"""The log as a Bytewax source: admitted events in, and a barrier at the end of every epoch."""
+"""The log as a Bytewax source: admitted events in, and barriers where partitions' epochs end."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
@@ -22,6 +21,9 @@ Item = Admitted | Barrier | Forgetting
 POLL_INTERVAL = timedelta(milliseconds=5)
 # A poll with more events than this is followed by the next at once.
 _FEW_EVENTS = 1_024
+# Partitions end their epochs in turns, so many an epoch: a commit of all of them at once held the
+# stream up (measured, 5,000 events/s: 1.3 s every 10 s, and a tenth of the events 80 ms late).
+TURNS = 8
 # From barrier to barrier while customers are being forgotten.
 _NUDGE_S = 0.05
 
@@ -31,9 +33,10 @@ class _LogPartition(StatefulSourcePartition[Item, None]):
         self._source = source
         self._reader = reader
         self._offsets = dict(source.offsets)
-        self._polled_s = self._epoch_began_s = time.monotonic()
+        self._polled_s = self._epoch_began_s = self._turned_s = time.monotonic()
         self._longest_gap_s = self._nudged_s = 0.0
-        self._read_since = False
+        self._turn = 0
+        self._read_since: set[Partition] = set()  # their last barrier
         self._waiting: deque[Item] = deque()
         self._busy = False
         self._ended = False
@@ -55,7 +58,7 @@ class _LogPartition(StatefulSourcePartition[Item, None]):
         self._polled_s = now_s
         forgetter = self._source.forgetter
         if forgetter is not None and (forgettings := forgetter.due(self._offsets)):
-            return [*forgettings, replace(self._barrier(), due=True)]
+            return [*forgettings, self._barrier()]
         try:
             entries = self._reader.poll()
         except StopIteration:
@@ -64,13 +67,14 @@ class _LogPartition(StatefulSourcePartition[Item, None]):
         if forgetter is not None:
             entries = forgetter.let_in(entries)
         for entry in entries:
-            self._offsets[entry.entity, entry.partition] = entry.offset
-        self._read_since = self._read_since or bool(entries)
+            owned = entry.entity, entry.partition
+            self._offsets[owned] = entry.offset
+            self._read_since.add(owned)
         # What cannot be processed is set aside here: an exception further down would kill the
         # process, and every replay would run into it again.
         admitted = self._source.admission.admit(entries)
         self._busy = sum(len(batch.events) for batch in admitted) > _FEW_EVENTS
-        return [*admitted, self._barrier()] if self._epoch_is_over(now_s) else [*admitted]
+        return [*admitted, *self._barriers(now_s)]
 
     def next_awake(self) -> datetime | None:
         if self._busy or self._waiting or self._ended:
@@ -84,26 +88,35 @@ class _LogPartition(StatefulSourcePartition[Item, None]):
     def close(self) -> None:
         self._reader.close()
 
-    def _epoch_is_over(self, now_s: float) -> bool:
+    def _barriers(self, now_s: float) -> list[Barrier]:
+        """The barrier that is due, if any."""
         epoch = self._source.epoch
+        if self._source.committing():
+            return []  # a slow disk makes epochs longer
         forgetter = self._source.forgetter
         if forgetter is not None and forgetter.waiting:
             # Copies go on, and are committed, only while something flows: also in a quiet log.
             if now_s - self._nudged_s < _NUDGE_S:
-                return False
+                return []
             self._nudged_s = now_s
-            return True
-        if epoch is None or now_s - self._epoch_began_s < epoch.total_seconds():
-            return False
-        self._source.epoch_ended(self._longest_gap_s)
-        self._epoch_began_s, self._longest_gap_s = now_s, 0.0
-        changed, self._read_since = self._read_since, False
-        return changed
+            return [self._barrier()]
+        if epoch is None:
+            return []
+        if now_s - self._epoch_began_s >= epoch.total_seconds():
+            self._source.epoch_ended(self._longest_gap_s)
+            self._epoch_began_s, self._longest_gap_s = now_s, 0.0
+        if now_s - self._turned_s < epoch.total_seconds() / TURNS:
+            return []
+        self._turned_s, self._turn = now_s, (self._turn + 1) % TURNS
+        turned = {owned for owned in self._read_since if owned[1] % TURNS == self._turn}
+        self._read_since -= turned
+        return [self._barrier(turned)] if turned else []
 
-    def _barrier(self) -> Barrier:
+    def _barrier(self, whose: Collection[Partition] | None = None) -> Barrier:
+        """A barrier of these partitions; None: of all."""
         positions = {
-            owned: Position(offset, self._source.admission.watermark_us(owned))
-            for owned, offset in self._offsets.items()
+            owned: Position(self._offsets[owned], self._source.admission.watermark_us(owned))
+            for owned in (self._offsets if whose is None else whose)
         }
         return Barrier(positions, last=self._ended)
 
@@ -116,9 +129,11 @@ class LogSource(FixedPartitionedSource[Item, None]):
         admission: decides what gets in.
         offsets: of the last entry taken in before, by partition.
         failure: ends the log early.
-        epoch: time from one barrier to the next; None for one barrier, at the end of the log.
+        epoch: time from one barrier of a partition to its next; None for one barrier, at the end
+            of the log.
         clock: what Bytewax's wake-up times are told in.
         forgetter: keeps out who was forgotten; None: nobody can be while it runs.
+        committing: whether an epoch is being committed, so that no other is to end.
         epoch_ended: called with the longest time between two polls of an epoch (s).
     """
 
@@ -132,6 +147,7 @@ class LogSource(FixedPartitionedSource[Item, None]):
         epoch: timedelta | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         forgetter: Forgetter | None = None,
+        committing: Callable[[], bool] = lambda: False,
         epoch_ended: Callable[[float], None] = lambda longest_gap_s: None,
     ) -> None:
         self._open_reader = open_reader
@@ -141,6 +157,7 @@ class LogSource(FixedPartitionedSource[Item, None]):
         self.epoch = epoch
         self.clock = clock
         self.forgetter = forgetter
+        self.committing = committing
         self.epoch_ended = epoch_ended
 
     def list_parts(self) -> list[str]:

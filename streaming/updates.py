@@ -99,14 +99,12 @@ class Position:
 
 @dataclass(frozen=True)
 class Barrier:
-    """Separates epochs: everything before it in the flow can be committed together.
+    """Ends an epoch of some partitions: what came before it in the flow can be committed.
 
     Attributes:
-        positions: of every partition read, as of here.
+        positions: of those partitions, as of here.
         last: whether the log has ended.
-        due: whether it is to be committed even while the one before is.
     """
 
     positions: Mapping[Partition, Position]
     last: bool = False
-    due: bool = False

@@ -63,6 +63,7 @@ class PlainReader:
     def __init__(self, program: Program) -> None:
         self.program = program
         self._scratch = Scratch(program)
+        self._memory = (*self._scratch.unpacked, *self._scratch.running)
         self._fingerprint = program.fingerprint_number
         self.places: dict[str, Place] = {
             slot.name: Place(slot.at, slot.ok, slot.dtype is Dtype.FLOAT64, slot.text)
@@ -82,7 +83,13 @@ class PlainReader:
                       np.zeros(1, np.int64), 1)  # fmt: skip
 
     def evaluate(
-        self, words: _Words, begins: _Words, ends: _Words, as_of_us: _Words, count: int
+        self,
+        words: _Words,
+        begins: _Words,
+        ends: _Words,
+        as_of_us: _Words,
+        count: int,
+        longest: int | None = None,
     ) -> None:
         """Evaluate `count` states `words[begins[k]:ends[k]]` at their instants.
 
@@ -90,19 +97,21 @@ class PlainReader:
             words: (w,) int64, the states' bytes.
             begins, ends: (>= count,) in words; an empty state is a key without events.
             as_of_us: (>= count,) µs since 1970.
+            longest: words of the longest state, if it is known.
         """
         if count > len(self.outcome):
             self._grow(max(count, 2 * len(self.outcome)))
-        scratch, program = self._scratch, self.program
-        longest = int((ends[:count] - begins[:count]).max()) if count else 0
-        if longest > scratch.events:
+        program = self.program
+        if longest is None:
+            longest = int((ends[:count] - begins[:count]).max()) if count else 0
+        if longest >= self._scratch.events:
             # A state's events are never more than its words.
             self._make_room(words, begins[:count], ends[:count])
         integers, floats, floats_as_words, ok = self._outputs
         read_many(
             program.constants, program.passes, program.atoms, program.features, program.columns,
             self._fingerprint, words, begins, ends, as_of_us[:count],
-            *scratch.unpacked, *scratch.running,
+            *self._memory,
             integers, floats, floats_as_words, ok, self.outcome, self.text_at,
         )  # fmt: skip
         settle(
@@ -156,6 +165,7 @@ class PlainReader:
         said = min(int((words[starts] & 0xFFFFFFFF).max()), int((ends - begins).max())) + 1
         while said >= self._scratch.events:
             self._scratch.double()
+        self._memory = (*self._scratch.unpacked, *self._scratch.running)
 
 
 def text_of(raw: npt.NDArray[np.uint8], at: int, number: int) -> str:

@@ -64,9 +64,7 @@ def encode_column(column: pa.ChunkedArray, declared: ValueType) -> Encoded:
         array = array.cast(array.type.value_type)
     kind = array.type
     number = pa.types.is_floating(kind) or pa.types.is_integer(kind)
-    if declared in _FIXED and (
-        pa.types.is_boolean(kind) if declared is ValueType.BOOL else number
-    ):
+    if declared in _FIXED and (pa.types.is_boolean(kind) if declared is ValueType.BOOL else number):
         tag, wanted = _FIXED[declared]
         return _fixed(array.cast(wanted, safe=False), tag)
     if declared in _WHOLE and pa.types.is_integer(kind):

@@ -40,7 +40,8 @@ from feature_repo.stores.online_link import Link, open_link
 from feature_repo.stores.online_link_async import AsyncLinks
 from feature_repo.stores.online_plan import Asked, RequestPlan, stored_name
 from feature_repo.stores.online_response import ColumnarResponse
-from feature_repo.stores.online_writes import SCRIPT, Row, RowPacker, pack_table
+from feature_repo.stores.online_tables import TableRows
+from feature_repo.stores.online_writes import SCRIPT, Row, RowPacker
 
 # Lists of features whose plans are kept.
 _PLANS = 256
@@ -255,11 +256,10 @@ class ValkeyOnlineStore(OnlineStore):  # type: ignore[misc]
         link = self._link(config)
         if link.keys_per_call == 1:
             return False
-        stored = stored_name(view, config)
-        packer = pack_table(table, view, stored, config.project, link.keys_per_call)
-        if packer is None:
+        rows = TableRows.of(table, view, stored_name(view, config), config.project)
+        if rows is None:
             return False
-        link.send(SCRIPT, packer.pieces)
+        link.send(SCRIPT, lambda: rows.pieces(link.keys_per_call))
         return True
 
     def delete_entity(self, config: RepoConfig, keys: Sequence[Mapping[str, str | int]]) -> int:

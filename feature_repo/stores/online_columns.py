@@ -61,9 +61,7 @@ class Column:
     type: object = None
 
 
-def columns_of(
-    view: ViewRead, fields: Sequence[HashValues], now_us: int
-) -> list[Column]:
+def columns_of(view: ViewRead, fields: Sequence[HashValues], now_us: int) -> list[Column]:
     """The view's columns.
 
     Args:

@@ -34,8 +34,7 @@ return had
 def delete_keys(client: Any, keys: Iterable[bytes]) -> int:
     """Remove these hashes of one server, a round trip a thousand; how many there were."""
     return sum(
-        sum(_pipelined(client, [("UNLINK", key) for key in some]))
-        for some in _batches(keys)
+        sum(_pipelined(client, [("UNLINK", key) for key in some])) for some in _batches(keys)
     )
 
 

@@ -122,5 +122,3 @@ def _entity_end(key: bytes) -> int | None:
     except struct.error:
         return None
     return at if at <= len(key) else None
-
-

@@ -125,7 +125,9 @@ class RequestPlan:
         cls, context: Any, config: RepoConfig, project: str, full_names: bool
     ) -> RequestPlan | None:
         """The plan of a request that Feast has resolved (`utils._get_cached_request_context`)."""
-        (_, on_demand, join_key_of, types, join_keys, grouped, _, request_data, entityless) = context
+        (_, on_demand, join_key_of, types, join_keys, grouped, _, request_data, entityless) = (
+            context
+        )
         if on_demand or request_data or entityless or config.entity_key_serialization_version != 3:
             return None
         by_key: dict[str, list[int]] = {}
@@ -214,4 +216,3 @@ def _columnar(entity_rows: Any) -> dict[str, Sequence[Any]] | None:
     if not all(type(values) is list for values in entity_rows.values()):
         return None
     return entity_rows if len({len(values) for values in entity_rows.values()}) == 1 else None
-

@@ -36,6 +36,4 @@ class ColumnarResponse(OnlineResponse):  # type: ignore[misc]
         """Name -> the values of all rows; with event times beside them (`name__ts`, seconds)."""
         if include_event_timestamps or self._made is not None:
             return dict(super().to_dict(include_event_timestamps))
-        return {
-            column.name: python_values(column.values, column.type) for column in self._columns
-        }
+        return {column.name: python_values(column.values, column.type) for column in self._columns}

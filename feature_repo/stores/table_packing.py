@@ -36,6 +36,7 @@ class TablePacker:
         keys: names of hashes, n of them.
         columns: event times, created times (empty where there are none), then each feature.
         rows_per_call: rows of one call of the script.
+        shared: event time and created time of all rows, instead of their columns.
     """
 
     def __init__(
@@ -45,12 +46,14 @@ class TablePacker:
         keys: Encoded,
         columns: Sequence[Encoded],
         rows_per_call: int,
+        shared: tuple[bytes, bytes] | None = None,
     ) -> None:
         self._keys = keys
         self._group = rows_per_call
         self._head = _constant(bulk(b"EVALSHA") + bulk(ORDERED_WRITE_SHA.encode()))
         fields = [timestamp_field(view), created_field(view), b"%d" % len(features)]
-        fields += [field_name(view, feature) for feature in features]
+        fields += [b"1" if shared else b"0", *(field_name(view, name) for name in features)]
+        fields += shared or ()
         self._fields = _constant(b"".join(map(bulk, fields)))
         self._field_count = len(fields)
         starts = np.cumsum([0, *(len(column.data) for column in columns)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -89,9 +90,9 @@ class OfflineWriter:
             self._row_bytes = rows.nbytes / len(rows)
         return int(len(rows) * self._row_bytes)
 
-    def flush(self) -> None:
-        """Write what waits; returns when it is on disk."""
-        self._flush(None)
+    def flush(self, partitions: Collection[int] | None = None) -> None:
+        """Write what waits of partitions (None: of all); returns when it is on disk."""
+        self._flush(None if partitions is None else list(partitions))
         if self._error is not None:
             raise self._error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -75,7 +75,7 @@ class _NoRows:
     def write(self, partition: int, first_offset: int, rows: pa.RecordBatch) -> None:
         """Take in rows, and forget them."""
 
-    def flush(self) -> None:
+    def flush(self, partitions: Collection[int]) -> None:
         """Nothing is written."""
 
 
@@ -147,6 +147,7 @@ def run_engine(folder: Path, seconds: float, *, states: bool) -> dict[str, float
             owned.offsets,
             failure,
             epoch=EPOCH,
+            committing=lambda: epochs.committing,
             epoch_ended=gaps_s.append,
         )
         counts = {"rows": 0, "duplicates": 0}

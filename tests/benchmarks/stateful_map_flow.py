@@ -20,7 +20,6 @@ from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import run_main
 
 from feature_repo.contracts.events import EVENT_TYPE_CODE
-from streaming.interpreter_pauses import few_pauses
 from tests.benchmarks.stateful_map import CUSTOMER_AT, LATENESS_US, Customer, Event, step
 from tests.benchmarks.workload import Frames
 
@@ -144,8 +143,7 @@ def run_baseline(folder: Path, seconds: float) -> dict[str, float]:
         init_db_dir(Path(recovery), 1)  # type: ignore[no-untyped-call]
         config = RecoveryConfig(recovery)  # type: ignore[no-untyped-call]
         started_s, started_cpu_s = time.perf_counter(), time.process_time()
-        with few_pauses():
-            run_main(flow, epoch_interval=EPOCH, recovery_config=config)  # type: ignore[no-untyped-call]
+        run_main(flow, epoch_interval=EPOCH, recovery_config=config)  # type: ignore[no-untyped-call]
         took_s = time.perf_counter() - started_s
         cpu_s = time.process_time() - started_cpu_s
         size = sum(path.stat().st_size for path in Path(recovery).iterdir())

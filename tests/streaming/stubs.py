@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -29,8 +29,8 @@ class Rows:
     def write(self, partition: int, first_offset: int, rows: pa.RecordBatch) -> None:
         self._journal.note("write", self._name, partition, first_offset, len(rows))
 
-    def flush(self) -> None:
-        self._journal.note("flush", self._name)
+    def flush(self, partitions: Collection[int]) -> None:
+        self._journal.note("flush", self._name, *partitions)
 
 
 class Checkpoint:
@@ -62,6 +62,9 @@ class States:
 
     def write(self, entity: Any, generation: int, offset: int, *parts: Any) -> None:
         self._journal.note("online", entity.name, generation, offset)
+
+    def forget(self, entity: Any, keys: Iterable[str]) -> None:
+        self._journal.note("forgotten", entity.name, *keys)
 
     def together(self) -> AbstractContextManager[None]:
         return nullcontext()

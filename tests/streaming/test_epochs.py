@@ -71,8 +71,8 @@ def test_an_epoch_is_committed_in_order() -> None:
         ("acknowledged",),
         ("check",),
         ("write", "rows", 0, 1, 4),  # those of both updates
-        ("flush", "rows"),
-        ("flush", "archive"),
+        ("flush", "archive", 0),
+        ("flush", "rows", 0),
         ("delta", 4),
         ("commit", "valkey", 7, 2, 20),
         ("done", {OWNED: Position(2, 20)}),

@@ -31,7 +31,7 @@ def test_a_quiet_partition_is_copied_now_and_then_and_a_silent_one_never() -> No
     rebase.folded(A, 1)
     for epoch in range(REBASE_EPOCHS):
         assert rebase.due(epoch * 10.0) is None
-        rebase.epoch_ended()
+        rebase.epoch_ended([A, B])
     assert rebase.due(1_000.0) == A
     assert rebase.due(2_000.0) is None
 

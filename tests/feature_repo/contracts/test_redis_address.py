@@ -116,4 +116,6 @@ def test_where_one_servers_port_is_needed_others_are_refused(text: str) -> None:
 
 
 def test_an_address_is_shown_without_secrets() -> None:
-    assert "secret" not in repr(parse_address("redis+sentinel://:secret@h/m?sentinel_password=secret"))
+    assert "secret" not in repr(
+        parse_address("redis+sentinel://:secret@h/m?sentinel_password=secret")
+    )

@@ -124,11 +124,13 @@ def frame(rows: int = 150) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+@pytest.mark.parametrize("at_once", [False, True], ids=["own times", "one time"])
 def test_frames_are_stored_as_by_the_stock_store(
-    folder: Path, valkey: str, client: Any
+    folder: Path, valkey: str, client: Any, at_once: bool
 ) -> None:
     stock, ours = open_with(STOCK, folder, valkey), columnar(folder, valkey)
-    some = frame().assign(a_map=None, int64_set=None, string_set=None)
+    some = frame().assign(event_timestamp=NOW) if at_once else frame()
+    some = some.assign(a_map=None, int64_set=None, string_set=None)
     some.loc[3, ["a_string", "a_float64", "some_bytes", "float32s"]] = None
     found = []
     for store in (stock, ours):
@@ -139,9 +141,7 @@ def test_frames_are_stored_as_by_the_stock_store(
     assert found[0] == found[1]
 
 
-def test_a_frame_of_numbered_keys_and_one_of_pairs(
-    folder: Path, valkey: str, client: Any
-) -> None:
+def test_a_frame_of_numbered_keys_and_one_of_pairs(folder: Path, valkey: str, client: Any) -> None:
     stock, ours = open_with(STOCK, folder, valkey), columnar(folder, valkey)
     trips = pd.DataFrame(
         {"driver_id": [1, -2], "trip_count": [3, 4], "event_timestamp": [NOW, NOW]}

@@ -121,9 +121,10 @@ def test_several_entities_and_repeated_rows(
     assert answer.to_dict() == theirs.to_dict()
     assert answer.proto == theirs.proto
     columns = {name: [row[name] for row in rows] for name in ("customer_id", "driver_id")}
-    assert ours.get_online_features(refs, columns).to_dict() == stock.get_online_features(
-        refs, columns
-    ).to_dict()
+    assert (
+        ours.get_online_features(refs, columns).to_dict()
+        == stock.get_online_features(refs, columns).to_dict()
+    )
 
 
 def test_a_view_of_two_join_keys(stock: FeatureStore, ours: FeatureStore) -> None:

@@ -178,7 +178,7 @@ def test_the_server_orders_instants_as_we_do(client: Any) -> None:
     assert client.script_load(ORDERED_WRITE) == ORDERED_WRITE_SHA
 
     def land(stamp: bytes, created: bytes = b"") -> int:
-        return int(client.evalsha(ORDERED_WRITE_SHA, 1, "k", "_ts:v", "_created:v", 1, "f",
+        return int(client.evalsha(ORDERED_WRITE_SHA, 1, "k", "_ts:v", "_created:v", 1, 1, "f",
                                   stamp, created, "x"))  # fmt: skip
 
     stamps = [encode_timestamp(to_epoch_us(instant)) for instant in INSTANTS]
