@@ -422,7 +422,11 @@ class Turn:
                     took_s,
                 )
             )
-        self.reader.ended()
+        self._end()
+
+    def _end(self) -> None:
+        """Once those who waited have had their turn: what comes until then goes out together."""
+        asyncio.get_running_loop().call_soon(self.reader.ended)
 
     def _fill_from_request(self, wanted: _Wanted) -> None:
         first, last = wanted.first, wanted.first + len(wanted.customers)
@@ -441,7 +445,7 @@ class Turn:
         for wanted in self.wanted:
             if not wanted.done.done():
                 wanted.done.set_exception(error)
-        self.reader.ended()
+        self._end()
 
 
 def _add_commands(payload: list[bytes], tables: HashTables, key_of: Encode, names: Any) -> None:

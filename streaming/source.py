@@ -1,4 +1,4 @@
-"""The log as a Bytewax source: admitted events in, and barriers where partitions' epochs end."""
+"""The log as a Bytewax source: admitted events in, and a barrier at the end of every epoch."""
 
 from __future__ import annotations
 
@@ -21,9 +21,6 @@ Item = Admitted | Barrier | Forgetting
 POLL_INTERVAL = timedelta(milliseconds=5)
 # A poll with more events than this is followed by the next at once.
 _FEW_EVENTS = 1_024
-# Partitions end their epochs in turns, so many an epoch: a commit of all of them at once held the
-# stream up (measured, 5,000 events/s: 1.3 s every 10 s, and a tenth of the events 80 ms late).
-TURNS = 8
 # From barrier to barrier while customers are being forgotten.
 _NUDGE_S = 0.05
 
@@ -33,9 +30,8 @@ class _LogPartition(StatefulSourcePartition[Item, None]):
         self._source = source
         self._reader = reader
         self._offsets = dict(source.offsets)
-        self._polled_s = self._epoch_began_s = self._turned_s = time.monotonic()
+        self._polled_s = self._epoch_began_s = time.monotonic()
         self._longest_gap_s = self._nudged_s = 0.0
-        self._turn = 0
         self._read_since: set[Partition] = set()  # their last barrier
         self._waiting: deque[Item] = deque()
         self._busy = False
@@ -92,7 +88,7 @@ class _LogPartition(StatefulSourcePartition[Item, None]):
         """The barrier that is due, if any."""
         epoch = self._source.epoch
         if self._source.committing():
-            return []  # a slow disk makes epochs longer
+            return []  # a slow disk makes the epoch longer
         forgetter = self._source.forgetter
         if forgetter is not None and forgetter.waiting:
             # Copies go on, and are committed, only while something flows: also in a quiet log.
@@ -102,15 +98,12 @@ class _LogPartition(StatefulSourcePartition[Item, None]):
             return [self._barrier()]
         if epoch is None:
             return []
-        if now_s - self._epoch_began_s >= epoch.total_seconds():
-            self._source.epoch_ended(self._longest_gap_s)
-            self._epoch_began_s, self._longest_gap_s = now_s, 0.0
-        if now_s - self._turned_s < epoch.total_seconds() / TURNS:
+        if now_s - self._epoch_began_s < epoch.total_seconds():
             return []
-        self._turned_s, self._turn = now_s, (self._turn + 1) % TURNS
-        turned = {owned for owned in self._read_since if owned[1] % TURNS == self._turn}
-        self._read_since -= turned
-        return [self._barrier(turned)] if turned else []
+        self._source.epoch_ended(self._longest_gap_s)
+        self._epoch_began_s, self._longest_gap_s = now_s, 0.0
+        read, self._read_since = self._read_since, set()
+        return [self._barrier(read)] if read else []
 
     def _barrier(self, whose: Collection[Partition] | None = None) -> Barrier:
         """A barrier of these partitions; None: of all."""
@@ -129,8 +122,7 @@ class LogSource(FixedPartitionedSource[Item, None]):
         admission: decides what gets in.
         offsets: of the last entry taken in before, by partition.
         failure: ends the log early.
-        epoch: time from one barrier of a partition to its next; None for one barrier, at the end
-            of the log.
+        epoch: time from one barrier to the next; None for one barrier, at the end of the log.
         clock: what Bytewax's wake-up times are told in.
         forgetter: keeps out who was forgotten; None: nobody can be while it runs.
         committing: whether an epoch is being committed, so that no other is to end.

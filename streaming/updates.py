@@ -99,10 +99,10 @@ class Position:
 
 @dataclass(frozen=True)
 class Barrier:
-    """Ends an epoch of some partitions: what came before it in the flow can be committed.
+    """Ends an epoch: what came before it in the flow can be committed together.
 
     Attributes:
-        positions: of those partitions, as of here.
+        positions: of every partition that was read since the barrier before, as of here.
         last: whether the log has ended.
     """
 

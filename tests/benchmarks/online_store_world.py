@@ -53,7 +53,7 @@ class World:
         stock: Feast with its own Redis store.
         ours: Feast with ours, and our provider.
         customers: ids.
-        frames: view -> 1,000 customers' rows, without event times.
+        frames: view -> everybody's rows, without event times.
         rows: view -> the same as protobufs.
     """
 
@@ -99,9 +99,8 @@ def make_world(settings: Settings, customers: int, seed: int = 1) -> World:
     moment = datetime.now(UTC) - timedelta(hours=1)
     for view, frame in frames.items():
         stock.write_to_online_store(view, df=frame.assign(event_timestamp=moment))
-    some = {view: frame.head(1_000) for view, frame in frames.items()}
-    rows = {view: _rows(frame, _VIEWS[view], moment) for view, frame in some.items()}
-    return World(stock, ours, settings, names, some, rows)
+    rows = {view: _rows(frame, _VIEWS[view], moment) for view, frame in frames.items()}
+    return World(stock, ours, settings, names, frames, rows)
 
 
 def _raw(config: Any) -> dict[str, Any]:

@@ -41,7 +41,7 @@ from tests.benchmarks.serving_soak import soak
 from tests.benchmarks.serving_world import CUSTOMERS, MODEL, World, make_world
 
 PREDICT = f"/v1/predict/{MODEL}"
-CONNECTIONS = 64
+CONNECTIONS = 16
 OPEN_CONNECTIONS = 128
 WRITES_PER_S = 5_000
 REQUESTS, QUICK_REQUESTS = 100_000, 5_000
