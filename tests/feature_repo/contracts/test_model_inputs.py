@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_repo.contracts.errors import ModelError
-from feature_repo.contracts.model_inputs import ModelInput, ModelInputs, learn_categories
+from feature_repo.contracts.model_inputs import (
+    REQUEST_VIEW,
+    ModelInput,
+    ModelInputs,
+    learn_categories,
+)
 
 INPUTS = ModelInputs(
     "service",
@@ -65,3 +70,46 @@ def test_order_reference_and_type_change_the_fingerprint_and_categories_do_not()
 def test_a_missing_column_is_named() -> None:
     with pytest.raises(ModelError, match="corridor"):
         INPUTS.matrix(pl.DataFrame({"count": [1], "rate": [1.0]}))
+
+
+WIDE = ModelInputs(
+    "service",
+    (
+        ModelInput("v", "count", "Int64"),
+        ModelInput("e", "embedding", "Array(Float32)", length=3),
+        ModelInput(REQUEST_VIEW, "device", "String", ("ios",)),
+    ),
+)
+
+
+def test_an_array_takes_as_many_columns_as_it_is_long() -> None:
+    assert WIDE.columns == ("count", "embedding_0", "embedding_1", "embedding_2", "device")
+    assert (WIDE.width, WIDE.offsets) == (5, (0, 1, 4))
+    arrays = [[1.0, 2.0, 3.0], None, [1.0], [4.0, None, 6.0]]
+    frame = pl.DataFrame(
+        {"count": [1, 2, 3, None], "embedding": arrays, "device": ["ios", "x", None, "ios"]},
+        schema={"count": pl.Int64, "embedding": pl.List(pl.Float32), "device": pl.String},
+    )
+    nan = float("nan")
+    wanted = [
+        [1, 1, 2, 3, 0],
+        [2, nan, nan, nan, nan],
+        [3, nan, nan, nan, nan],  # another length
+        [nan, 4, nan, 6, 0],
+    ]
+    np.testing.assert_array_equal(WIDE.matrix(frame), wanted)
+    rows = [
+        {"v:count": row["count"], "e:embedding": row["embedding"], "request:device": row["device"]}
+        for row in frame.to_dicts()
+    ]
+    np.testing.assert_array_equal(WIDE.rows(rows), wanted)
+
+
+def test_what_the_request_brings_is_no_business_of_the_feature_service() -> None:
+    assert [item.ref for item in WIDE.stored.inputs] == ["v:count", "e:embedding"]
+    assert WIDE.stored.fingerprint != WIDE.fingerprint
+    assert INPUTS.stored == INPUTS
+    longer = msgspec.structs.replace(WIDE.inputs[1], length=4)
+    other = ModelInputs("service", (WIDE.inputs[0], longer, WIDE.inputs[2]))
+    assert other.fingerprint == WIDE.fingerprint, "the length belongs to the model"
+    assert ModelInputs.from_json(WIDE.to_json()) == WIDE

