@@ -59,6 +59,11 @@ class ClusterWire:
             self._open = False
             self._start(self._client.aclose())
 
+    async def wait_closed(self) -> None:
+        """Wait until nothing is open any more."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
     def _start(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)

@@ -100,12 +100,11 @@ class StoreConnection:
         self._closed = True
         if self._dialling is not None:
             self._dialling.cancel()
-        if self._wire is not None:
-            self._wire.close()
         self._fail(self._waiting, ConnectionError("closed"))
         self._waiting = deque()
-        # The transport closes in the next turn of the loop.
-        await asyncio.sleep(0)
+        if self._wire is not None:
+            self._wire.close()
+            await self._wire.wait_closed()
 
     async def _answers(self, payload: bytes, answers: int) -> list[Any]:
         if self._closed:

@@ -32,7 +32,11 @@ async def dial(address: RedisAddress, timeout_s: float) -> StoreWire | ClusterWi
     if address.kind == "cluster":
         limits = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
         client, _ = open_async_client(replace(address, options=options | limits))
-        await client.initialize()
+        try:
+            await client.initialize()
+        except BaseException:
+            await client.aclose()
+            raise
         return ClusterWire(client)
     if address.path is not None:
         made: Any = await loop.create_unix_connection(StoreWire, address.path)

@@ -95,6 +95,10 @@ class StoreWire(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.close()
 
+    async def wait_closed(self) -> None:
+        """Wait for the transport, which closes in the next turn of the loop."""
+        await asyncio.sleep(0)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Part of the protocol."""
         self._transport = cast(asyncio.Transport, transport)

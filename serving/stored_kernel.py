@@ -9,7 +9,6 @@ field: it is missing, and its mark says UNREADABLE.
 from __future__ import annotations
 
 # ruff: noqa: PLR0911, PLR0912, PLR0915, PLR0917, PLR1714, SIM109 - kernels, as the engine's
-
 import numba
 import numpy as np
 

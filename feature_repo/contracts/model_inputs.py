@@ -184,7 +184,7 @@ class ModelInputs(msgspec.Struct, frozen=True):
 
 
 def _parts(column: pl.Series, length: int) -> npt.NDArray[np.float64]:
-    """A column of lists as (rows, length) numbers; a missing list, or one of another length, NaN."""
+    """A column of lists as (rows, length) numbers; a missing one, or of another length, NaN."""
     fits = (column.list.len() == length).fill_null(value=False).to_numpy()
     out = np.full((len(column), length), np.nan)
     if fits.any():

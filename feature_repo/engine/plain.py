@@ -82,7 +82,7 @@ class PlainReader:
         self.evaluate(np.zeros(2, np.int64), np.zeros(1, np.int64), np.zeros(1, np.int64),
                       np.zeros(1, np.int64), 1)  # fmt: skip
 
-    def evaluate(
+    def evaluate(  # noqa: PLR0917 - one call a request
         self,
         words: _Words,
         begins: _Words,

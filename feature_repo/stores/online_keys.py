@@ -44,7 +44,7 @@ class ProtoKeys:
 
     def __call__(self, entity_key: Any) -> bytes:
         """The name of the entity's hash."""
-        raw = entity_key.SerializeToString()
+        raw: bytes = entity_key.SerializeToString()
         start = self._start
         if raw.startswith(start):
             at = len(start)

@@ -25,7 +25,7 @@ from feature_repo.stores.redis_connection import open_client
 
 HashValues = Sequence[bytes | None]
 # A command's parts.
-Command = tuple[bytes | str | int, ...]
+Command = tuple[Any, ...]
 # Commands of the Redis protocol, and how many they are.
 Packed = tuple[Any, int]
 
@@ -232,7 +232,9 @@ class ClusterLink:
         self._links: dict[str, tuple[Any, ServerLink]] = {}
 
     def read(self, reads: Sequence[HashRead]) -> list[list[HashValues]]:
-        commands = [("HMGET", key, *fields.fields) for keys, fields in reads for key in keys]
+        commands: list[Command] = [
+            ("HMGET", key, *fields.fields) for keys, fields in reads for key in keys
+        ]
         answers = iter(self._run([(command, command[1]) for command in commands]))
         return [[next(answers) for _ in keys] for keys, _ in reads]
 

@@ -202,7 +202,7 @@ def _encode_whole(value: int) -> bytes:
     return encode_int64(value)
 
 
-def _columnar(entity_rows: Any) -> dict[str, Sequence[Any]] | None:
+def _columnar(entity_rows: Any) -> Mapping[str, Sequence[Any]] | None:
     """Values by join key; None where the rows are uneven, none, or neither lists nor dicts."""
     if isinstance(entity_rows, list):
         if not entity_rows:

@@ -97,7 +97,7 @@ class TableRows:
         at_us = _epochs_us(rows.column(self.at))
         if self.created is None and (at_us == at_us[0]).all():
             shared = encode_timestamp(int(at_us[0])), b""
-            return TablePacker(self.stored, names, hashes, columns, rows_per_call, shared)
+            return TablePacker(self.stored, names, hashes, columns, rows_per_call, shared=shared)
         marks = [b""] * len(rows)
         if self.created is not None:
             created_us = _epochs_us(rows.column(self.created))

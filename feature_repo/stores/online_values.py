@@ -16,7 +16,11 @@ import numpy as np
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.type_map import feast_value_type_to_python_type
 from feast.value_type import ValueType
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import (  # type: ignore[import-untyped]
+    descriptor_pb2,
+    descriptor_pool,
+    message_factory,
+)
 
 from feature_repo.stores.redis_layout import decode_value
 
@@ -45,7 +49,10 @@ _PLAIN = {
     ValueType.BOOL,
 }
 # First byte of an encoded list of reals -> the bytes of its tag, and its numbers.
-_REALS = {0x7A: (b"\x7a", np.dtype("<f8")), 0x82: (b"\x82\x01", np.dtype("<f4"))}
+_REALS: dict[int, tuple[bytes, Any]] = {
+    0x7A: (b"\x7a", np.dtype("<f8")),
+    0x82: (b"\x82\x01", np.dtype("<f4")),
+}
 _REAL_LISTS = {ValueType.DOUBLE_LIST, ValueType.FLOAT_LIST}
 
 

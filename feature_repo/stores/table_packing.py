@@ -46,6 +46,7 @@ class TablePacker:
         keys: Encoded,
         columns: Sequence[Encoded],
         rows_per_call: int,
+        *,
         shared: tuple[bytes, bytes] | None = None,
     ) -> None:
         self._keys = keys

@@ -22,7 +22,7 @@ from feature_repo.engine.hashing import hash64
 from feature_repo.engine.program import Program, compile_program
 from feature_repo.engine.shard import Shard
 from streaming.admission import Admission
-from streaming.dataflow import Features, Rebase, Stores, build_dataflow
+from streaming.dataflow import Features, Stores, build_dataflow
 from streaming.epochs import Epochs
 from streaming.failure import Failure
 from streaming.interpreter_pauses import few_pauses
@@ -30,6 +30,7 @@ from streaming.lineage import LogRun
 from streaming.log.frames import Frame
 from streaming.mapping.dead_letters import DeadLetters
 from streaming.owned import OwnedPartitions
+from streaming.rebase import Rebase
 from streaming.source import LogSource
 from tests.benchmarks.plain_numba import PlainNumba
 from tests.benchmarks.workload import SHARDS, Frames
@@ -82,6 +83,9 @@ class _NoRows:
 class _NoStore:
     def write(self, *states: Any) -> None:
         """Take in states, and forget them."""
+
+    def forget(self, entity: Any, keys: Any) -> None:
+        """Nothing is kept."""
 
     def together(self) -> AbstractContextManager[None]:
         """Nothing is written."""

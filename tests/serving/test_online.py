@@ -179,7 +179,7 @@ def test_what_cannot_be_a_model_input_is_refused_when_planned(
     settings: ServingSettings, catalog: Catalog
 ) -> None:
     views = {
-        "embeddings": View("embeddings", "customer_id", None, {"vector": "Array(Float32)"}),
+        "embeddings": View("embeddings", "customer_id", None, {"vector": "Array(String)"}),
         "shops": View("shops", "shop_id", None, {"count": "Int64"}),
     }
     reader = OnlineReader(replace(catalog, views=views), StoreConnection(settings))

