@@ -21,6 +21,7 @@ from feature_repo.engine.folded import Folded
 from feature_repo.engine.hashing import hash64
 from feature_repo.engine.program import Program, compile_program
 from feature_repo.engine.shard import Shard
+from feature_repo.engine.state_copy import Snapshotting
 from streaming.admission import Admission
 from streaming.dataflow import Features, Stores, build_dataflow
 from streaming.epochs import Epochs
@@ -108,8 +109,8 @@ class _RowsOnly:
     def fold(self, events: pa.RecordBatch) -> Folded:
         return self._shard.fold(events, states=False)
 
-    def snapshot(self) -> dict[str, Any]:
-        return self._shard.snapshot()
+    def copying(self) -> Snapshotting:
+        return self._shard.copying()
 
 
 def run_engine(folder: Path, seconds: float, *, states: bool) -> dict[str, float]:
