@@ -11,7 +11,6 @@ from collections import deque
 from typing import Any
 
 import numpy as np
-from redis.exceptions import RedisError
 
 from serving.store_wire import Ask, Lost, encode_answer, parse_answers
 
@@ -57,7 +56,7 @@ class ClusterWire:
         """Close the connections."""
         if self._open:
             self._open = False
-            self._start(self._client.aclose())
+            self._start(close_client(self._client))
 
     async def wait_closed(self) -> None:
         """Wait until nothing is open any more."""
@@ -73,7 +72,7 @@ class ClusterWire:
         commands = parse_answers(ask.payload, ask.answers)  # a command is written as an answer is
         try:
             answers = await self._execute(commands)
-        except (RedisError, OSError) as error:
+        except Exception as error:  # RedisError, OSError; whatever it is, whoever waits is told
             if ask in self.unanswered:
                 self.unanswered.remove(ask)
                 self._lose(ask, error)
@@ -93,7 +92,7 @@ class ClusterWire:
             return [b"PONG"]
         pipeline = self._client.pipeline()
         for command in commands:
-            pipeline.execute_command(*command)
+            pipeline.execute_command(command[0].decode(), *command[1:])
         answers: list[Any] = await pipeline.execute(raise_on_error=False)
         return answers
 
@@ -106,3 +105,10 @@ class ClusterWire:
             lost(asks, error)
         else:
             ask.fail(error)
+
+
+async def close_client(client: Any) -> None:
+    """Close a Cluster's client, and what it leaves open where it never got to know the Cluster."""
+    await client.aclose()
+    for nodes in ("nodes_cache", "startup_nodes"):
+        await client.nodes_manager.aclose(nodes)

@@ -8,22 +8,18 @@ buffer until whoever asked has taken what it wants of them (`serving/stored_kern
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
 import hiredis
-from redis.exceptions import RedisError
 
-from feature_repo.contracts.errors import DaimaError, StoreUnavailableError
+from feature_repo.contracts.errors import StoreUnavailableError
 from feature_repo.contracts.redis_address import parse_address
 from serving.settings import ServingSettings
 from serving.store_cluster import ClusterWire
 from serving.store_dial import dial
 from serving.store_wire import Ask, Bytes, StoreWire, encode_command, parse_answers
-
-log = logging.getLogger(__name__)
 
 # One command: a hash and the fields wanted of it; its answer: their values, None where absent.
 HashRead = tuple[bytes, Sequence[bytes]]
@@ -130,13 +126,7 @@ class StoreConnection:
         try:
             async with asyncio.timeout(self._timeout_s):
                 wire = await dial(self._address, self._timeout_s)
-        except (OSError, DaimaError, TimeoutError, hiredis.HiredisError, RedisError) as error:
-            self._dialling = None
-            waiting, self._waiting = self._waiting, deque()
-            self._fail(waiting, error)
-            return
-        except Exception as error:
-            log.exception("the online store cannot be reached")
+        except Exception as error:  # of the network, of TLS, of redis-py: the store is not there
             self._dialling = None
             waiting, self._waiting = self._waiting, deque()
             self._fail(waiting, error)

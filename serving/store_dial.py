@@ -13,7 +13,7 @@ from redis.asyncio.sentinel import Sentinel
 
 from feature_repo.contracts.redis_address import RedisAddress
 from feature_repo.stores.redis_connection import open_async_client
-from serving.store_cluster import ClusterWire
+from serving.store_cluster import ClusterWire, close_client
 from serving.store_wire import Ask, Bytes, StoreWire, encode_command, parse_answers
 
 
@@ -35,7 +35,7 @@ async def dial(address: RedisAddress, timeout_s: float) -> StoreWire | ClusterWi
         try:
             await client.initialize()
         except BaseException:
-            await client.aclose()
+            await close_client(client)
             raise
         return ClusterWire(client)
     if address.path is not None:

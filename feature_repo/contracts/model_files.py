@@ -93,7 +93,7 @@ class Calibration(_ModelFile, frozen=True):
     An isotonic fit is its steps' corners; a sigmoid is sampled. Beyond the ends it stays level.
 
     >>> curve = Calibration("isotonic", (0.0, 1.0), (0.1, 0.5))
-    >>> curve.probability(np.array([-1.0, 0.5, 3.0])).tolist()
+    >>> curve.probability(np.array([-1.0, 0.5, 3.0])).round(3).tolist()
     [0.1, 0.3, 0.5]
     """
 

@@ -71,8 +71,8 @@ def parse_address(text: str) -> RedisAddress:
 
     >>> parse_address("redis+sentinel://:pw@a,b:26380/mine/2").nodes
     (('a', 26379), ('b', 26380))
-    >>> parse_address("127.0.0.1:6379,db=1").options
-    {'db': 1}
+    >>> parse_address("127.0.0.1:6379,db=1,password=12=3").options
+    {'db': 1, 'password': '12=3'}
     """
     if "://" not in text.partition(",")[0]:
         return _feast_address(text)
@@ -80,27 +80,6 @@ def parse_address(text: str) -> RedisAddress:
         return _url_address(text)
     except ValueError:
         raise _refused() from None  # the cause quotes what it did not understand
-
-
-def parse_connection_string(text: str) -> dict[str, Any]:
-    """Keyword arguments of a connection to one server: options, `host` and `port`.
-
-    Raises:
-        SettingsError: it is no address, or none of one server's host and port.
-
-    >>> parse_connection_string("127.0.0.1:6379,db=1,password=12=3")
-    {'db': 1, 'password': '12=3', 'host': '127.0.0.1', 'port': 6379}
-    """
-    address = parse_address(text)
-    if address.kind != "single" or address.path is not None:
-        raise SettingsError(
-            "DAIMA_REDIS",
-            str(address),
-            "host:port of one server here",
-            "name the server itself; the Feast store alone takes sockets, Sentinels and Clusters",
-        )
-    host, port = address.nodes[0]
-    return address.options | {"host": host, "port": port}
 
 
 def printable_address(text: str) -> str:

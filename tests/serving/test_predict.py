@@ -14,7 +14,6 @@ from litestar.testing import TestClient
 from feature_repo.contracts.events import EventType
 from serving.catalog import Catalog
 from serving.edge import Edge
-from serving.scored import ScoredBatch
 from tests.serving.conftest import NOW, SERVICE, Happen, Write, click, event, with_categories
 
 pytestmark = [pytest.mark.xdist_group("serving"), pytest.mark.usefixtures("valkey")]
@@ -197,35 +196,3 @@ def test_the_corridor_may_stand_in_the_context(api: Api) -> None:
     (inside,) = predict(api, {"customer": "c1", "context": {"corridor": "GB-IN"}})["predictions"]
     assert inside == top
     assert inside["corridor"] == "GB-IN"
-
-
-def test_observers_see_what_was_scored_and_harm_no_answer(
-    api: Api, catalog: Catalog, write: Write, caplog: pytest.LogCaptureFixture
-) -> None:
-    write("customer_profile", "c1", {"tenure_days": 400})
-    seen: list[ScoredBatch] = []
-
-    def broken(batch: ScoredBatch) -> None:
-        raise RuntimeError("full disk")
-
-    service = api.app.service
-    service.observers[:0] = [broken, seen.append]
-    try:
-        answer = predict(api, {"customers": ["c1", "c2"], "context": {"amount_minor": 7}})
-    finally:
-        del service.observers[:2]
-    (batch,) = seen
-    assert "an observer failed" in caplog.text
-    assert batch.request_id == answer["request_id"]
-    assert (batch.model, batch.version, batch.alias) == (SERVICE, answer["version"], "champion")
-    assert list(batch.customers) == ["c1", "c2"]
-    assert batch.context is not None
-    assert batch.context.amount_minor == 7
-    inputs = catalog.service_inputs(SERVICE).inputs
-    column = [item.ref for item in inputs].index("customer_profile:tenure_days")
-    assert batch.matrix[0, column] == 400
-    assert math.isnan(batch.matrix[1, column])
-    for at, row in enumerate(answer["predictions"]):
-        assert row["score"] == batch.scores[at]
-        assert row["prediction"] == batch.predictions[at]
-        assert row["statuses"] == {ref: str(s) for ref, s in batch.statuses[at].by_ref.items()}

@@ -288,6 +288,13 @@ def _until(holds: Callable[[], Any], timeout_s: float = 20) -> None:
         time.sleep(0.05)
 
 
+def cluster_port() -> int:
+    """A free port, and low enough: the servers of a Cluster talk 10,000 ports higher."""
+    while (port := free_port()) > 55_535:
+        pass
+    return port
+
+
 def join(one: int, two: int) -> None:
     """Make a Cluster of two empty servers, half of the slots each."""
     with redis.Redis(port=one) as first, redis.Redis(port=two) as second:
@@ -302,7 +309,10 @@ def join(one: int, two: int) -> None:
 
 def test_a_cluster(works: Work) -> None:
     config = {"cluster-enabled": "yes", "cluster-node-timeout": 2_000}
-    with server(config=dict(config)) as one, server(config=dict(config)) as two:
+    with (
+        ValkeyServer(port=cluster_port(), config=dict(config)) as one,
+        ValkeyServer(port=cluster_port(), config=dict(config)) as two,
+    ):
         join(one.port, two.port)
         with redis.Redis(port=one.port) as first, redis.Redis(port=two.port) as second:
             store = works(f"redis+cluster://127.0.0.1:{one.port}")
