@@ -36,7 +36,7 @@ from serving.rollback import ChallengerWatch
 from serving.settings import ServingSettings
 from serving.shadow import Shadow, shadow_fetch
 from serving.store_connection import StoreConnection
-from serving.watch import open_watch
+from serving.watch import Watchers
 from serving.watch_api import watch_routes
 
 
@@ -87,7 +87,7 @@ def create_app(
         rising=True,
     )
     gate = Gate(settings.in_flight)
-    watchers = open_watch(settings.shared.redis, lambda: gate.draining)
+    watchers = Watchers(settings.shared.redis, lambda: gate.draining)
     metrics.watch("daima_stream_watchers", "Watchers of predictions", lambda: watchers.count)
     metrics.watch(
         "daima_stream_dropped_watchers",

@@ -53,7 +53,7 @@ class Watchers:
     """The watchers of one server.
 
     Args:
-        connect: makes an asyncio redis client whose responses are bytes.
+        connection_string: of the store that holds the output log.
         ending: asked now and then; once true, streams end.
         most: watchers at a time.
         queued: predictions that one may be behind.
@@ -66,18 +66,19 @@ class Watchers:
 
     def __init__(
         self,
-        connect: Callable[[], Any],
+        connection_string: str,
         ending: Callable[[], bool] = lambda: False,
         most: int = MOST_WATCHERS,
         queued: int = QUEUED,
     ) -> None:
         self.dropped = 0
-        self._connect = connect
+        self._address = parse_address(connection_string)
         self._ending = ending
         self._most = most
         self._queued = queued
         self._audiences: dict[str, _Audience] = {}
         self._client: Any = None
+        self._opened: list[Any] = []
 
     @property
     def count(self) -> int:
@@ -133,9 +134,9 @@ class Watchers:
             if audience.task is not None:
                 audience.task.cancel()
         self._audiences.clear()
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None
+        opened, self._opened, self._client = self._opened, [], None
+        for client in opened:
+            await client.aclose()
 
     def _leave(self, model: str, audience: _Audience, watcher: _Watcher) -> None:
         audience.watchers.discard(watcher)
@@ -150,7 +151,7 @@ class Watchers:
         while True:
             try:
                 if self._client is None:
-                    self._client = self._connect()
+                    self._client, self._opened = open_async_client(self._address)
                 if not positions:
                     positions = await self._ends(model)
                 for event in await self._news(positions):
@@ -201,9 +202,3 @@ class Watchers:
 def _event(stream: str, entry: bytes, prediction: bytes) -> bytes:
     _, partition = partition_of(stream)
     return b"id: %d/%b\nevent: prediction\ndata: %b\n\n" % (partition, entry, prediction)
-
-
-def open_watch(connection_string: str, ending: Callable[[], bool]) -> Watchers:
-    """The watchers of a server, against the store that holds the output log."""
-    address = parse_address(connection_string)
-    return Watchers(lambda: open_async_client(address), ending)

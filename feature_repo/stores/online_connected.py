@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from feast import Entity, FeatureView, RepoConfig
 from feast.infra.online_stores.online_store import OnlineStore
 
-from feature_repo.contracts.redis_address import parse_address
+from feature_repo.contracts.redis_address import RedisAddress, parse_address
 from feature_repo.stores import online_deletes as deletes
 from feature_repo.stores.online_link import Link, open_link
 from feature_repo.stores.online_link_async import AsyncLinks
@@ -18,7 +18,10 @@ class ConnectedStore(OnlineStore):  # type: ignore[misc]
     """An online store with connections to the address of its configuration, made when needed."""
 
     def __init__(self) -> None:
-        self._connected: tuple[str, Link, AsyncLinks] | None = None
+        self._text = ""
+        self._address: RedisAddress | None = None
+        self._opened: Link | None = None
+        self._in_loops: AsyncLinks | None = None
 
     def delete_entity(self, config: RepoConfig, keys: Sequence[Mapping[str, str | int]]) -> int:
         """Remove all that is stored of entities, states and fences too; how many hashes it was.
@@ -63,23 +66,30 @@ class ConnectedStore(OnlineStore):  # type: ignore[misc]
             for client in link.clients():
                 deletes.drop_entities(client, config.project, join_keys)
         link.close()
-        self._connected = None
+        self._opened = None
 
     async def close(self) -> None:
         """Close the connections of the event loop that runs (`feast serve` calls it)."""
-        if self._connected is not None:
-            await self._connected[2].close()
+        if self._in_loops is not None:
+            await self._in_loops.close()
 
     def _link(self, config: RepoConfig) -> Link:
-        return self._connect(config)[1]
+        address = self._address_of(config)
+        link = self._opened
+        if link is None:
+            link = self._opened = open_link(address)
+        return link
 
     def _links(self, config: RepoConfig) -> AsyncLinks:
-        return self._connect(config)[2]
+        address = self._address_of(config)
+        links = self._in_loops
+        if links is None:
+            links = self._in_loops = AsyncLinks(address)
+        return links
 
-    def _connect(self, config: RepoConfig) -> tuple[str, Link, AsyncLinks]:
+    def _address_of(self, config: RepoConfig) -> RedisAddress:
         text = config.online_store.connection_string
-        connected = self._connected
-        if connected is None or connected[0] != text:
-            address = parse_address(text)
-            connected = self._connected = text, open_link(address), AsyncLinks(address)
-        return connected
+        if self._address is None or text != self._text:
+            self._address, self._text = parse_address(text), text
+            self._opened = self._in_loops = None
+        return self._address

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import hiredis
 import redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 
 from feature_repo.contracts.errors import StoreUnavailableError
 from feature_repo.contracts.redis_address import RedisAddress
@@ -89,7 +89,7 @@ def open_link(address: RedisAddress) -> Link:
     """
     try:
         client = open_client(address)
-    except (RedisError, OSError) as error:
+    except (RedisError, RedisClusterException, OSError) as error:
         raise unavailable(str(address), error) from error
     if address.kind == "cluster":
         return ClusterLink(client, str(address))
@@ -279,7 +279,7 @@ class ClusterLink:
                 if script is not None:
                     command = ("EVAL", script.source, *command[2:])
                 answers[at] = self._client.execute_command(*command)
-        except (RedisError, OSError) as error:
+        except (RedisError, RedisClusterException, OSError) as error:
             raise unavailable(self._address, error) from error
         return answers
 

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 import hiredis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 
 from feature_repo.contracts.redis_address import RedisAddress
 from feature_repo.stores.fenced_writes import KEYS_PER_CALL
@@ -172,6 +172,6 @@ class AsyncClusterLink:
                 answers += await asyncio.gather(
                     *(self._client.execute_command(*command) for command in some)
                 )
-        except (RedisError, OSError) as error:
+        except (RedisError, RedisClusterException, OSError) as error:
             raise unavailable(self._address, error) from error
         return answers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -118,7 +119,7 @@ class Pieces:
     def __init__(self, hang_ups: int = 0, silent: bool = False) -> None:
         self.hang_ups, self.silent = hang_ups, silent
         self.connections = 0
-        self._answering: list[asyncio.Task[None]] = []
+        self._talking: set[asyncio.Task[Any] | None] = set()
 
     async def __aenter__(self) -> Pieces:
         self._server = await asyncio.start_server(self._talk, "127.0.0.1", 0)
@@ -127,9 +128,11 @@ class Pieces:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
+        await asyncio.gather(*(task for task in self._talking if task))
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._talking.add(asyncio.current_task())
         try:
             while line := await reader.readline():
                 parts = []
@@ -148,8 +151,12 @@ class Pieces:
                         writer.write(bytes([byte]))
                         await writer.drain()
                         await asyncio.sleep(0)
+        except ConnectionError:
+            pass
         finally:
             writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
 
 def with_pieces(settings: ServingSettings, server: Pieces, work: Work) -> Any:
@@ -165,7 +172,6 @@ def with_pieces(settings: ServingSettings, server: Pieces, work: Work) -> Any:
                 return await work(connection)
             finally:
                 await connection.close()
-                await asyncio.sleep(0.01)
 
     return asyncio.run(within())
 

@@ -10,7 +10,6 @@ import httpx
 import pytest
 import redis
 import uvicorn
-from redis import asyncio as redis_asyncio
 
 from serving.app import create_app
 from serving.catalog import Catalog
@@ -38,10 +37,9 @@ def add(client: Any, number: int, shard: int = 0) -> None:
 
 def watching(valkey: str, go: Callable[[Watchers], Awaitable[None]], **options: Any) -> Watchers:
     """Run something with watchers of the store."""
-    host, port = valkey.split(":")
 
     async def run() -> Watchers:
-        watchers = Watchers(lambda: redis_asyncio.Redis(host=host, port=int(port)), **options)
+        watchers = Watchers(valkey, **options)
         try:
             await asyncio.wait_for(go(watchers), 30)
         finally:
@@ -145,7 +143,6 @@ def test_streams_end_when_the_server_does(client: Any, valkey: str) -> None:
 
 
 @pytest.mark.xdist_group("serving")
-@pytest.mark.skip(reason="the server does not stop while a watcher's connection lingers: to mend")
 def test_the_route_streams_with_the_right_headers_and_knows_its_models(
     client: Any, settings: ServingSettings, catalog: Catalog, register: Training
 ) -> None:

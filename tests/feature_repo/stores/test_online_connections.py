@@ -324,3 +324,20 @@ def test_a_cluster(works: Work) -> None:
             view = store.get_feature_view("every")
             online.update(store.config, [view], [], [], [], partial=False)
             assert [client.dbsize() for client in (first, second)] == [0, 0]
+
+
+def test_a_cluster_that_is_away_is_told(folder: Path) -> None:
+    store = open_with(OURS, folder, f"redis+cluster://127.0.0.1:{free_port()}")
+    with pytest.raises(StoreUnavailableError, match=r"127\.0\.0\.1"):
+        read(store, [{"customer_id": "c1"}])
+
+    async def read_too() -> Any:
+        try:
+            return await store.get_online_features_async(
+                ["every:a_string"], [{"customer_id": "c1"}]
+            )
+        finally:
+            await store._get_provider().online_store.close()
+
+    with pytest.raises(StoreUnavailableError, match=r"127\.0\.0\.1"):
+        asyncio.run(read_too())
