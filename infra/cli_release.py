@@ -46,10 +46,11 @@ def split(
         bool, typer.Option("--shadow", help="Score it beside the champion; it never answers.")
     ] = False,
     max_error_rate: Annotated[
-        float, typer.Option(min=0, max=1, help="Rolled back when more of its scorings fail.")
+        float, typer.Option(min=0, max=1, help="Rolled back when more of its requests fail.")
     ] = 0.01,
     max_p99_ms: Annotated[
-        float, typer.Option(min=0.001, max=60_000, help="Rolled back when it is slower.")
+        float,
+        typer.Option(min=0.001, max=60_000, help="Rolled back when its requests take longer."),
     ] = 50.0,
     who: Who = None,
     home: Home = None,

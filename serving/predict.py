@@ -8,15 +8,17 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from time import perf_counter
 from typing import NamedTuple, cast
 
+from feature_repo.contracts.errors import StoreUnavailableError
 from serving.catalog import Catalog
 from serving.champions import Champions
-from serving.feature_row import FeatureRow, Status
+from serving.feature_answers import answer_features
+from serving.feature_row import Status
 from serving.messages import (
     EXAMPLES,
     Contribution,
-    CustomerFeatures,
     CustomerPrediction,
     FeaturesRequest,
     FeaturesResponse,
@@ -29,11 +31,10 @@ from serving.models import ServedModel
 from serving.online import OnlineReader
 from serving.policy_watch import PolicyWatch
 from serving.problems import RequestError
-from serving.read_plan import ReadPlan
 from serving.rollback import ChallengerWatch
 from serving.routing import Line
 from serving.scored import Observer, ScoredBatch
-from serving.vectors import NO_CONTEXT, Reading, ScoringError, Vectors
+from serving.vectors import NO_CONTEXT, Reading, Vectors
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,19 @@ class _Asked(NamedTuple):
     message: PredictRequest
     customers: Sequence[str]
     corridor: str | None
+    champion: ServedModel
+
+
+class _Part(NamedTuple):
+    """Customers of a request whom one version is to answer, and the reading that has begun."""
+
+    served: ServedModel
+    customers: Sequence[str]
+    reading: Reading
+
+
+class _FaultyError(Exception):
+    """A version gave numbers that are none."""
 
 
 @dataclass(frozen=True)
@@ -88,20 +102,17 @@ class Service:
             RequestError: the customers or the corridors are not as they should be.
             StoreUnavailableError: the online store does not answer.
         """
+        began_s = perf_counter()
         line = self.champions.line
         champion = line.get(name)
-        asked = _Asked(
-            name, request_id, line, message, customers_of(message), _corridor_of(message)
-        )
+        customers, corridor = customers_of(message), _corridor_of(message)
+        asked = _Asked(name, request_id, line, message, customers, corridor, champion)
         if name not in line.challengers:  # one version answers all
-            vectors = await self._start(champion, asked, asked.customers, message.as_of)
-            batch = self._batch(asked, champion, asked.customers, vectors)
-            answers = await self._answers(batch, vectors.ages_s, message.explain)
-            self._observe(batch)
-            as_of = vectors.as_of
+            part = self._start(champion, asked, customers, message.as_of)
+            as_of, answers = await self._answered(asked, part)
         else:
             as_of = message.as_of or self.clock()
-            answers = await self._split(asked, champion, as_of)
+            answers = await self._split(asked, as_of, began_s)
         return PredictResponse(
             model=name,
             version=champion.version,
@@ -112,26 +123,22 @@ class Service:
         )
 
     async def _split(
-        self, asked: _Asked, champion: ServedModel, as_of: datetime
+        self, asked: _Asked, as_of: datetime, began_s: float
     ) -> list[CustomerPrediction]:
         """Answers of champion and challenger, in the order of the customers."""
-        parts = [
-            (served, places, [asked.customers[at] for at in places])
-            for served, places in asked.line.split(asked.name, asked.customers)
-        ]
+        split = asked.line.split(asked.name, asked.customers)
         # All are asked in this turn of the loop, whatever the order of waiting.
-        started = [self._start(served, asked, customers, as_of) for served, _, customers in parts]
+        parts = [
+            self._start(served, asked, [asked.customers[at] for at in places], as_of)
+            for served, places in split
+        ]
         found: dict[int, CustomerPrediction] = {}
-        for (who, places, customers), reading in zip(parts, started, strict=True):
-            vectors = await (reading if who is champion else self._tried(who, reading))
-            served = who
-            if vectors is None:
-                served = champion
-                vectors = await self._start(champion, asked, customers, as_of)
-            batch = self._batch(asked, served, customers, vectors)
-            answers = await self._answers(batch, vectors.ages_s, asked.message.explain)
+        for (served, places), part in zip(split, parts, strict=True):
+            if served is asked.champion:
+                _, answers = await self._answered(asked, part)
+            else:
+                answers = await self._tried(asked, part, as_of, began_s)
             found.update(zip(places, answers, strict=True))
-            self._observe(batch)
         return [found[at] for at in range(len(asked.customers))]
 
     def _start(
@@ -140,30 +147,53 @@ class Service:
         asked: _Asked,
         customers: Sequence[str],
         as_of: datetime | None,
-    ) -> Reading:
+    ) -> _Part:
         message = asked.message
-        return self.reader.vectors(served, self.clock).read(
+        reading = self.reader.vectors(served, self.clock).read(
             customers, as_of, asked.corridor, message.counterparty, message.context or NO_CONTEXT
         )
+        return _Part(served, customers, reading)
 
-    async def _tried(self, challenger: ServedModel, reading: Reading) -> Vectors | None:
-        """What a challenger made of its rows, and its judges told; None where it failed."""
+    async def _tried(
+        self, asked: _Asked, part: _Part, as_of: datetime, began_s: float
+    ) -> list[CustomerPrediction]:
+        """A challenger's answers, or the champion's where it failed; its judges are told.
+
+        They are told how long the whole request took, as its client waits for it, also where a
+        deadline cut it short. A store that is away is no version's doing, and not judged.
+        """
+        failed, judged = False, True
         try:
-            vectors = await reading
-        except ScoringError:
-            log.exception("the challenger failed, the champion answers")
-            failed, took_s = True, 0.0
-        else:
-            failed = not all(map(math.isfinite, vectors.predictions))
-            took_s = vectors.scoring_s
-        if self.watch is not None:
-            self.watch.observe(challenger, took_s, failed=failed)
-        return None if failed else vectors
+            try:
+                return (await self._answered(asked, part))[1]
+            except StoreUnavailableError:
+                judged = False
+                raise
+            except Exception:
+                failed = True
+                log.exception("the challenger failed, the champion answers")
+            part = self._start(asked.champion, asked, part.customers, as_of)
+            return (await self._answered(asked, part))[1]
+        finally:
+            if judged and self.watch is not None:
+                challenger = asked.line.challengers[asked.name].model
+                self.watch.observe(challenger, perf_counter() - began_s, failed=failed)
 
-    def _batch(
-        self, asked: _Asked, served: ServedModel, customers: Sequence[str], vectors: Vectors
-    ) -> ScoredBatch:
-        context = asked.message.context
+    async def _answered(
+        self, asked: _Asked, part: _Part
+    ) -> tuple[datetime, list[CustomerPrediction]]:
+        """The answers to a part once it is read; observers are told of them."""
+        vectors, explain = await part.reading, asked.message.explain
+        if part.served is not asked.champion and not all(map(math.isfinite, vectors.predictions)):
+            raise _FaultyError(f"{part.served.name} version {part.served.version}")
+        explanations = await _explanations(part.served, vectors, explain) if explain else None
+        batch = self._batch(asked, part, vectors)
+        answers = _answers(batch, vectors.ages_s, explanations)
+        self._observe(batch)
+        return vectors.as_of, answers
+
+    def _batch(self, asked: _Asked, part: _Part, vectors: Vectors) -> ScoredBatch:
+        served, customers, context = part.served, part.customers, asked.message.context
         self.metrics.count_predictions(served, len(customers))
         self.metrics.count_statuses(vectors.statuses)
         for statuses in vectors.statuses:
@@ -195,33 +225,9 @@ class Service:
             predictions=vectors.predictions,
             probabilities=vectors.probabilities,
             decisions=decisions,
+            asked_corridor=asked.corridor,
+            counterparty=asked.message.counterparty,
         )
-
-    async def _answers(
-        self, batch: ScoredBatch, ages_s: Sequence[dict[str, float]], explain: int
-    ) -> list[CustomerPrediction]:
-        served, unit = batch.served, batch.served.unit
-        version, alias = served.version, served.alias
-        chances, decisions = batch.probabilities, batch.decisions
-        explanations = await _explanations(batch, explain) if explain else None
-        return [
-            CustomerPrediction(
-                customer=customer,
-                version=version,
-                alias=alias,
-                prediction=batch.predictions[at],
-                unit=unit,
-                score=batch.scores[at],
-                probability=None if chances is None else chances[at],
-                decision=None if decisions is None else decisions[at],
-                explanation=None if explanations is None else explanations[at],
-                corridor=batch.corridors[at],
-                # Encoded once a pattern: msgspec puts it into the answer as it is.
-                statuses=cast("dict[str, Status]", batch.statuses[at].json),
-                ages_s=ages_s[at],
-            )
-            for at, customer in enumerate(batch.customers)
-        ]
 
     def _observe(self, batch: ScoredBatch) -> None:
         for observer in self.observers:
@@ -231,56 +237,10 @@ class Service:
                 log.exception("an observer failed on request %s", batch.request_id)
 
     async def features(self, message: FeaturesRequest, request_id: str) -> FeaturesResponse:
-        """The features asked for, of every customer of a request.
-
-        Raises:
-            RequestError: neither or both of `feature_service` and `features`.
-            UnknownFeatureError: the registry does not hold what is asked for.
-            StoreUnavailableError: the online store does not answer.
-        """
-        customers = customers_of(message)
-        if (message.feature_service is None) == (not message.features):
-            raise RequestError(
-                "features",
-                expected="either feature_service or features (a list of view:feature)",
-                action=f"feature services are {sorted(self.catalog.services)}",
-                example=EXAMPLES[FeaturesRequest],
-            )
-        if message.feature_service is not None:
-            inputs = self.catalog.service_inputs(message.feature_service).inputs
-            refs = [item.ref for item in inputs]
-        else:
-            refs = message.features or []
-        as_of = message.as_of or self.clock()
-        rows = await self._read(
-            self.reader.plan(refs), customers, as_of, message.corridor, message.counterparty
+        """The features asked for, of every customer of a request (see `feature_answers`)."""
+        return await answer_features(
+            self.reader, message, request_id, message.as_of or self.clock(), self.metrics
         )
-        return FeaturesResponse(
-            request_id=request_id,
-            as_of=as_of,
-            rows=[
-                CustomerFeatures(
-                    customer=customer,
-                    corridor=row.corridor,
-                    values=row.values,
-                    statuses=row.statuses,
-                    ages_s=row.ages_s,
-                )
-                for customer, row in zip(customers, rows, strict=True)
-            ],
-        )
-
-    async def _read(
-        self,
-        plan: ReadPlan,
-        customers: Sequence[str],
-        as_of: datetime,
-        corridor: str | None,
-        counterparty: str | None,
-    ) -> list[FeatureRow]:
-        rows = await self.reader.read(plan, customers, as_of, corridor, counterparty)
-        self.metrics.count_rows(rows)
-        return rows
 
 
 def _corridor_of(message: PredictRequest) -> str | None:
@@ -298,8 +258,38 @@ def _corridor_of(message: PredictRequest) -> str | None:
     return message.context.corridor
 
 
-async def _explanations(batch: ScoredBatch, top: int) -> list[list[Contribution]]:
+def _answers(
+    batch: ScoredBatch,
+    ages_s: Sequence[dict[str, float]],
+    explanations: Sequence[list[Contribution]] | None,
+) -> list[CustomerPrediction]:
+    served, unit = batch.served, batch.served.unit
+    version, alias = served.version, served.alias
+    chances, decisions = batch.probabilities, batch.decisions
+    return [
+        CustomerPrediction(
+            customer=customer,
+            version=version,
+            alias=alias,
+            prediction=batch.predictions[at],
+            unit=unit,
+            score=batch.scores[at],
+            probability=None if chances is None else chances[at],
+            decision=None if decisions is None else decisions[at],
+            explanation=None if explanations is None else explanations[at],
+            corridor=batch.corridors[at],
+            # Encoded once a pattern: msgspec puts it into the answer as it is.
+            statuses=cast("dict[str, Status]", batch.statuses[at].json),
+            ages_s=ages_s[at],
+        )
+        for at, customer in enumerate(batch.customers)
+    ]
+
+
+async def _explanations(
+    served: ServedModel, vectors: Vectors, top: int
+) -> list[list[Contribution]]:
     """In a thread: a thousand rows take seconds, and LightGBM lets the loop go on meanwhile."""
     loop = asyncio.get_running_loop()
-    found = await loop.run_in_executor(None, batch.served.explain, batch.matrix, top)
+    found = await loop.run_in_executor(None, served.explain, vectors.matrix, top)
     return [[Contribution(*part) for part in parts] for parts in found]

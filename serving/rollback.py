@@ -18,7 +18,7 @@ from serving.routing import CHALLENGER, Challenger, Line
 log = logging.getLogger(__name__)
 
 WHO = "serving"
-RECENT = 1_000  # scorings of a challenger by which it is judged
+RECENT = 1_000  # requests of a challenger by which it is judged
 # Fewer than these prove nothing: a first request that failed is not an error rate of one.
 FEWEST_FOR_ERRORS = 100
 FEWEST_FOR_P99 = 200
@@ -83,7 +83,7 @@ class Rollbacks:
 
 
 class ChallengerWatch:
-    """Judges challengers by their latest scorings, and rolls back one that passes its bounds.
+    """Judges challengers by their latest requests, and rolls back one that passes its bounds.
 
     For the event loop alone: `observe` costs about 2 µs.
 
@@ -105,10 +105,10 @@ class ChallengerWatch:
         self._recent: dict[str, _Recent] = {}
 
     def observe(self, model: ServedModel, took_s: float, *, failed: bool = False) -> None:
-        """Note one scoring: how long the model itself took, and whether it failed.
+        """Note one request that it answered a part of: how long it took, and whether it failed.
 
-        A failed scoring is one that raised, or gave a number that is none. What the store costs
-        is not the challenger's doing and not counted.
+        It failed where the version raised, or gave a number that is none. The time is that of the
+        whole request.
         """
         if model.alias != CHALLENGER:
             return
@@ -138,7 +138,7 @@ class ChallengerWatch:
 
 
 class _Recent:
-    """A challenger's latest scorings: how many failed, how many were slower than its bound."""
+    """A challenger's latest requests: how many failed, how many were slower than its bound."""
 
     def __init__(self, challenger: Challenger) -> None:
         self.bounds = challenger.bounds
@@ -161,13 +161,13 @@ class _Recent:
         # Against at least so many: the bound is passed for certain, whatever the next ones do.
         if self._failed > self.bounds.error_rate * max(count, FEWEST_FOR_ERRORS):
             return (
-                f"{self._failed} of its latest {count} scorings failed; "
+                f"{self._failed} of its latest {count} requests failed; "
                 f"at most {self.bounds.error_rate:.2%} may"
             )
         # The 99th percentile lies above the bound once more than one of a hundred does.
         if self._slow > 0.01 * max(count, FEWEST_FOR_P99):
             return (
-                f"{self._slow} of its latest {count} scorings took longer than "
+                f"{self._slow} of its latest {count} requests took longer than "
                 f"{self.p99_s * 1000:g} ms, which 99 % must keep within"
             )
         return None

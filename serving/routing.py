@@ -37,8 +37,8 @@ class Bounds:
     """What a challenger may not pass; one that does is rolled back.
 
     Attributes:
-        error_rate: share of its scorings that may fail.
-        p99: the time that 99 of 100 of its scorings keep within.
+        error_rate: share of the requests it has a part in that it may fail.
+        p99: the time that 99 of 100 of these requests keep within.
     """
 
     error_rate: float = 0.01

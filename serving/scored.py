@@ -34,6 +34,8 @@ class ScoredBatch:
         predictions: (n) in the model's unit.
         probabilities: (n) calibrated, or None where the model has none.
         decisions: (n) of the policy, or None without one.
+        asked_corridor, counterparty: that the request named, if it did: with them and `context`
+            another version is fed as this one was.
     """
 
     request_id: str
@@ -50,6 +52,8 @@ class ScoredBatch:
     predictions: Sequence[float]
     probabilities: Sequence[float] | None
     decisions: Sequence[Decision | None] | None
+    asked_corridor: str | None = None
+    counterparty: str | None = None
 
     @property
     def version(self) -> str:

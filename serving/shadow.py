@@ -219,15 +219,18 @@ class Shadow:
 
 
 def shadow_fetch(reader: OnlineReader, clock: Callable[[], datetime]) -> Fetch:
-    """Reads a shadow's own inputs for the customers of a batch, as of the batch's instant.
+    """Reads a shadow's own inputs as a champion's are read: same customers, instant and request.
 
-    Trap: it reads later than the answer did, and without the counterparty.
+    Trap: it reads a moment later than the answer did; a batch value written meanwhile is newer.
     """
 
     async def fetch(shadow: ServedModel, batch: ScoredBatch) -> Vector:
-        context = batch.context or NO_CONTEXT
         reading = reader.vectors(shadow, clock).read(
-            batch.customers, batch.at, context.corridor, None, context
+            batch.customers,
+            batch.at,
+            batch.asked_corridor,
+            batch.counterparty,
+            batch.context or NO_CONTEXT,
         )
         return (await reading).matrix
 

@@ -55,7 +55,6 @@ class Vectors:
         ages_s: (n) view -> seconds.
         corridors: (n) whose features were used.
         scores, predictions, probabilities: (n) each, as `ServedModel.score` gives them.
-        scoring_s: how long the model took for all rows of the turn.
     """
 
     as_of: datetime
@@ -66,7 +65,6 @@ class Vectors:
     scores: list[float]
     predictions: list[float]
     probabilities: list[float] | None
-    scoring_s: float
 
 
 Reading = asyncio.Future[Vectors]
@@ -393,7 +391,6 @@ class Turn:
         if plan.request:
             for wanted in self.wanted:
                 self._fill_from_request(wanted)
-        began_s = perf_counter()
         try:
             scored = served.score(filled.matrix)
         except Exception as error:
@@ -401,7 +398,6 @@ class Turn:
             reason.__cause__ = error
             self._fail(reason)
             return
-        took_s = perf_counter() - began_s
         scores, predictions = scored[0].tolist(), scored[1].tolist()
         chances = None if scored[2] is None else scored[2].tolist()
         statuses, ages = self.reader.statuses.rows(filled.marks, filled.ages)
@@ -419,7 +415,6 @@ class Turn:
                     scores[first:last],
                     predictions[first:last],
                     None if chances is None else chances[first:last],
-                    took_s,
                 )
             )
         self._end()

@@ -40,7 +40,7 @@ def test_one_that_always_fails_is_off_after_a_handful(server: Server) -> None:
         server.watch.observe(CHALLENGER_MODEL, 0.001, failed=True)
     (order,) = server.orders
     assert (order.name, order.alias, order.leaves, order.to) == ("m", "challenger", ("2",), None)
-    assert order.why == "6 of its latest 6 scorings failed; at most 5.00% may"
+    assert order.why == "6 of its latest 6 requests failed; at most 5.00% may"
     assert (order.who, order.at) == ("serving", NOW.isoformat())
 
 
