@@ -1,9 +1,13 @@
 """Fenced writes: a value is stored only if its fence is later than the stored one's.
 
+One function on the server compares and writes in one atomic step, for the stream and for Feast
+alike; what they differ in is the order.
+
 The log is read at least once, so after a crash the same values are written again, older ones
 first. Each value therefore carries its place in the history of effects, (generation, offset),
-beside it in the entity's hash; the server compares and writes in one atomic step. A replay changes
-nothing, nobody sees a value go back, and late events land, as their offset is a later one.
+beside it in the entity's hash. A replay changes nothing, nobody sees a value go back, and late
+events land, as their offset is a later one. What Feast writes (`materialize`, `push`) has no place
+in the log: its fence is its event time, then its created time, and a correction lands.
 
 Every key of a call stands in KEYS, and a call with one key works on a Cluster too. Measured on one
 connection to Valkey 9.1 with values of 700 bytes, rows a second and server CPU a row: plain HSET
@@ -24,45 +28,50 @@ from feature_repo.stores.redis_layout import Fence, decode_fence, fence_field
 # A call keeps the server from answering others for about 0.3 ms.
 KEYS_PER_CALL = 64
 
-# KEYS: entity keys. ARGV: fence field, value field, timestamp field; then fence, value and
-# timestamp of each key. Returns how many keys were written. Fences are compared as three whole
-# numbers, which a Lua number holds exactly: Lua compares strings by the server's locale.
-FENCED_WRITE = b"""
-local call, unpack = redis.call, struct.unpack
-local fence_field, value_field, time_field = ARGV[1], ARGV[2], ARGV[3]
-local written, at = 0, 4
-for i = 1, #KEYS do
-  local key, fence = KEYS[i], ARGV[at]
-  local stored = call('HGET', key, fence_field)
-  local later = true
-  if stored then
-    local a, b, c = unpack('>I6I6I4', stored)
-    local x, y, z = unpack('>I6I6I4', fence)
-    later = x > a or x == a and (y > b or y == b and z > c)
-  end
-  if later then
-    call('HSET', key, value_field, ARGV[at + 1], time_field, ARGV[at + 2], fence_field, fence)
-    written = written + 1
-  end
-  at = at + 3
-end
-return written
-"""
-# What EVALSHA wants: the name under which the server keeps the script once it is loaded.
-FENCED_WRITE_SHA = hashlib.sha1(FENCED_WRITE, usedforsecurity=False).hexdigest()
-
-# The same for rows of Feast's views, whose fence is their event time, as Feast's own store keeps
-# it, and at one event time their created time. KEYS: entity keys. ARGV: timestamp field, created
-# field, number of values of a row, `1` if all rows have one timestamp and created time, fields of
-# the values; then timestamp and created time (8 bytes big endian, or nothing), once or before each
-# row, and the values of each key. An earlier event time is refused; at the same one only an earlier
-# created time is. A created time is kept with the timestamp it belongs to: a store that knows
-# nothing of it may have put another row there since. Returns how many keys were written.
+# One function for every writer. KEYS: entity keys; returns how many of them were written. ARGV
+# begins with the field whose value orders the rows, and that says which order it is:
 #
-# With 12 values a row it takes 7-8 us a row, HSET alone 4-5; values in one msgpack string a row,
-# which cmsgpack.unpack would hand on to HSET, are as slow.
-ORDERED_WRITE = b"""
+# `_fence:view`, places in the log (the stream). ARGV: fence field, value field, timestamp field;
+# then fence, value and timestamp of each key. Only a later fence lands. Fences are compared as
+# three whole numbers, which a Lua number holds exactly: Lua compares strings by the server's
+# locale.
+#
+# `_ts:view`, event times, and at one event time created times (Feast's writes). ARGV: timestamp
+# field, created field, number of values of a row, `1` if all rows have one timestamp and created
+# time, fields of the values; then timestamp and created time (8 bytes big endian, or nothing), once
+# or before each row, and the values of each key. An earlier event time is refused; at the same one
+# only an earlier created time is. A created time is kept with the timestamp it belongs to: a store
+# that knows nothing of it may have put another row there since. A fence stays as it is, so that a
+# replay of the log is refused as before.
+#
+# With 12 values a row the second takes 7-8 us a row, HSET alone 4-5; values in one msgpack string a
+# row, which cmsgpack.unpack would hand on to HSET, are as slow, and so are fields beside values.
+FENCED_WRITE = b"""
 local call, unpack, byte, sub = redis.call, unpack, string.byte, string.sub
+local numbers = struct.unpack
+local written = 0
+
+if sub(ARGV[1], 1, 7) == '_fence:' then
+  local fence_field, value_field, time_field = ARGV[1], ARGV[2], ARGV[3]
+  local at = 4
+  for i = 1, #KEYS do
+    local key, fence = KEYS[i], ARGV[at]
+    local stored = call('HGET', key, fence_field)
+    local later = true
+    if stored then
+      local a, b, c = numbers('>I6I6I4', stored)
+      local x, y, z = numbers('>I6I6I4', fence)
+      later = x > a or x == a and (y > b or y == b and z > c)
+    end
+    if later then
+      call('HSET', key, value_field, ARGV[at + 1], time_field, ARGV[at + 2], fence_field, fence)
+      written = written + 1
+    end
+    at = at + 3
+  end
+  return written
+end
+
 local time_field, created_field, width = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local shared = ARGV[4] == '1'
 
@@ -92,7 +101,7 @@ local row = {0, time_field}
 for i = 1, width do row[2 * i + 2] = ARGV[4 + i] end
 local plain, marked = 2 * width + 3, 2 * width + 5
 -- Before the values of the next row; before its times, where it has some of its own.
-local written, first = 0, 4 + width
+local first = 4 + width
 local stamp, created
 if shared then
   stamp, created = ARGV[first + 1], ARGV[first + 2]
@@ -121,8 +130,8 @@ for i = 1, #KEYS do
   elseif stored and created ~= '' then
     local mark = call('HGET', key, created_field)
     if mark and sub(mark, 9) == stamp then
-      local a, b = struct.unpack('>I4I4', mark)
-      local x, y = struct.unpack('>I4I4', created)
+      local a, b = numbers('>I4I4', mark)
+      local x, y = numbers('>I4I4', created)
       lands = x > a or x == a and y >= b
     end
   end
@@ -141,7 +150,8 @@ for i = 1, #KEYS do
 end
 return written
 """
-ORDERED_WRITE_SHA = hashlib.sha1(ORDERED_WRITE, usedforsecurity=False).hexdigest()
+# What EVALSHA wants: the name under which the server keeps the script once it is loaded.
+FENCED_WRITE_SHA = hashlib.sha1(FENCED_WRITE, usedforsecurity=False).hexdigest()
 
 
 def keys_per_call(client: redis.Redis[bytes]) -> int:

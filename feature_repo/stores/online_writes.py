@@ -10,7 +10,7 @@ from typing import Any
 from feast.protos.feast.types.Value_pb2 import Value
 
 from feature_repo.contracts.events import to_epoch_us
-from feature_repo.stores.fenced_writes import ORDERED_WRITE, ORDERED_WRITE_SHA
+from feature_repo.stores.fenced_writes import FENCED_WRITE, FENCED_WRITE_SHA
 from feature_repo.stores.online_keys import ProtoKeys
 from feature_repo.stores.online_link import Command, Script
 from feature_repo.stores.redis_layout import (
@@ -21,7 +21,7 @@ from feature_repo.stores.redis_layout import (
     timestamp_field,
 )
 
-SCRIPT = Script(ORDERED_WRITE, ORDERED_WRITE_SHA)
+SCRIPT = Script(FENCED_WRITE, FENCED_WRITE_SHA)
 # Entity key, values by feature, event time, created time; naive instants are UTC.
 Row = tuple[Any, dict[str, Any], datetime, datetime | None]
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_repo.stores.column_encoding import Encoded
-from feature_repo.stores.fenced_writes import ORDERED_WRITE_SHA
+from feature_repo.stores.fenced_writes import FENCED_WRITE_SHA
 from feature_repo.stores.redis_layout import created_field, field_name, timestamp_field
 
 # Rows packed at once: while the store takes in one piece, the next is made.
@@ -51,7 +51,7 @@ class TablePacker:
     ) -> None:
         self._keys = keys
         self._group = rows_per_call
-        self._head = _constant(bulk(b"EVALSHA") + bulk(ORDERED_WRITE_SHA.encode()))
+        self._head = _constant(bulk(b"EVALSHA") + bulk(FENCED_WRITE_SHA.encode()))
         fields = [timestamp_field(view), created_field(view), b"%d" % len(features)]
         fields += [b"1" if shared else b"0", *(field_name(view, name) for name in features)]
         fields += shared or ()

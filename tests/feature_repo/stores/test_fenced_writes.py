@@ -18,7 +18,13 @@ from feature_repo.stores.fenced_writes import (
     keys_per_call,
     read_fences,
 )
-from feature_repo.stores.redis_layout import Fence, encode_fence, fence_field
+from feature_repo.stores.redis_layout import (
+    Fence,
+    encode_fence,
+    encode_timestamp,
+    fence_field,
+    timestamp_field,
+)
 
 VIEW = "customer_state"
 
@@ -97,6 +103,28 @@ def test_a_value_that_feast_wrote_is_taken_over(client: Any) -> None:
     client.hset("k", mapping={f"{VIEW}:value": "feast's", f"_ts:{VIEW}": "feast's"})
     assert write(client, {"k": (Fence(1, 0), "ours")}) == 1
     assert value_of(client, "k") == ("ours", "time of ours")
+
+
+def feast_writes(client: Any, second: int, value: str) -> int:
+    """The same function, as Feast's writes call it."""
+    head = [timestamp_field(VIEW), f"_created:{VIEW}", 1, 1, f"{VIEW}:value"]
+    stamp = encode_timestamp(second * 1_000_000)
+    return int(client.evalsha(FENCED_WRITE_SHA, 1, "k", *head, stamp, b"", value))
+
+
+def test_feasts_writes_go_through_the_same_function_and_leave_the_fence(client: Any) -> None:
+    client.script_load(FENCED_WRITE)
+    fence, field = Fence(1, 10), f"_ts:{VIEW}"
+    client.evalsha(FENCED_WRITE_SHA, 1, "k", fence_field(VIEW), f"{VIEW}:value", field,
+                   encode_fence(fence), "streamed", encode_timestamp(5_000_000))  # fmt: skip
+    assert feast_writes(client, 4, "older") == 0
+    assert feast_writes(client, 5, "corrected") == 1
+    assert feast_writes(client, 6, "newer") == 1
+    assert value_of(client, "k")[0] == "newer"
+    # The log goes on where it was: what it has written already is refused, what follows lands.
+    assert read_fences(client, [b"k"], VIEW) == [fence]
+    assert write(client, {"k": (Fence(1, 10), "replayed")}) == 0
+    assert write(client, {"k": (Fence(1, 11), "next")}) == 1
 
 
 def test_a_damaged_fence_is_an_error_and_not_a_value(client: Any) -> None:

