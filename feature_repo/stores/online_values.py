@@ -119,6 +119,8 @@ def _reals(values: Sequence[bytes]) -> list[Any] | None:
         return None
     tag, kind = known
     begin = _after_varint(first, _after_varint(first, len(tag)) + 1)
+    if begin > len(first):  # an empty list has no field within
+        return None
     count, rest = divmod(len(first) - begin, kind.itemsize)
     content = begin - len(tag) - 1
     head = first[:begin]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import decimal
-import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,40 +12,12 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.type_map import python_values_to_proto_values
 
+from tests.feature_repo.stores.every_type import EVERY
+
 OURS = "feature_repo.stores.online.ValkeyOnlineStore"
 STOCK = "redis"
 PROJECT = "both"
 NOW = datetime.now(UTC).replace(microsecond=654_321)
-_DAY = datetime(2026, 3, 1, 12, 0, 5, tzinfo=UTC)
-
-# Feature -> (type, values that have bitten: signs, extremes, zero, empty, long).
-SCALARS: dict[str, tuple[Any, list[Any]]] = {
-    "an_int32": (types.Int32, [0, -1, 2**31 - 1, -(2**31)]),
-    "an_int64": (types.Int64, [0, -1, 4096, 2**63 - 1, -(2**63)]),
-    "a_float32": (types.Float32, [0.0, -0.5, 3.4028234663852886e38]),
-    "a_float64": (types.Float64, [0.0, -273.15, 5e-324, 1.7976931348623157e308, float("inf")]),
-    "a_string": (types.String, ["", "GB-NG", "größe €漢字🙂 \x00", "x" * 127, "y" * 70_000]),
-    "some_bytes": (types.Bytes, [b"", b"\x00\xff\n", b"b" * 300]),
-    "a_bool": (types.Bool, [True, False]),
-    "a_time": (types.UnixTimestamp, [_DAY, datetime(1969, 7, 20, tzinfo=UTC)]),
-    "a_json": (types.Json, ['{"a": [1, null]}']),
-    "a_uuid": (types.Uuid, [uuid.UUID(int=7)]),
-    "a_decimal": (types.Decimal, [decimal.Decimal("-12.340")]),
-}  # fmt: skip
-LISTS: dict[str, tuple[Any, list[Any]]] = {
-    "int32s": (types.Array(types.Int32), [[1, -2, 3], [2**31 - 1]]),
-    "int64s": (types.Array(types.Int64), [[1, -2, 2**62], [-(2**63)]]),
-    "float32s": (types.Array(types.Float32), [[0.5] * 64, [0.25]]),
-    "float64s": (types.Array(types.Float64), [[0.1, -1e300], [2.0] * 40]),
-    "strings": (types.Array(types.String), [["a", "", "€"], ["x" * 200]]),
-    "bytestrings": (types.Array(types.Bytes), [[b"\x00", b"", b"\xff"]]),
-    "bools": (types.Array(types.Bool), [[True, False, True]]),
-    "times": (types.Array(types.UnixTimestamp), [[_DAY, _DAY + timedelta(days=1)]]),
-    "int64_set": (types.Set(types.Int64), [{1, 2, 3}]),
-    "string_set": (types.Set(types.String), [{"a", "b"}]),
-    "a_map": (types.Map, [{"a": "1", "b": "x"}]),
-}
-EVERY = SCALARS | LISTS
 
 
 def project(folder: Path) -> list[Any]:

