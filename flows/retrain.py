@@ -23,6 +23,7 @@ from prefect.artifacts import (
 )
 from prefect.cache_policies import NO_CACHE
 
+from feature_repo.contracts.credentials import public_url
 from feature_repo.contracts.errors import DaimaError, ModelError, StoreUnavailableError
 from feature_repo.contracts.settings import Settings
 from training import session_duration
@@ -253,5 +254,7 @@ def _picture_url(settings: Settings, picture: bytes, outcome: Retrained) -> str:
     if settings.mlflow_url.startswith("http"):
         client = MlflowClient(settings.mlflow_url)
         run_id = client.get_model_version(outcome.name, str(outcome.version)).run_id
-        return f"{settings.mlflow_url}/get-artifact?path=importance.png&run_uuid={run_id}"
+        return (
+            f"{public_url(settings.mlflow_url)}/get-artifact?path=importance.png&run_uuid={run_id}"
+        )
     return "data:image/png;base64," + base64.b64encode(picture).decode()

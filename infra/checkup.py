@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from feature_repo.contracts.credentials import without_credentials
 from feature_repo.contracts.errors import DaimaError
 from feature_repo.contracts.settings import Settings
 from infra.http_json import NoAnswerError, exchange
@@ -288,22 +289,24 @@ def registries(settings: Settings, environ: Mapping[str, str]) -> Iterator[Findi
     if not mlflow.startswith("http"):
         yield ok("MLflow", mlflow.split(":", 1)[0])
     elif answers(f"{mlflow}/health"):
-        yield ok("MLflow", mlflow)
+        yield ok("MLflow", without_credentials(mlflow))
     else:
         mend = UP.format(variable="MLFLOW_TRACKING_URI")
-        yield problem("MLflow", f"{mlflow} does not answer; serving keeps its models", mend)
+        found = f"{without_credentials(mlflow)} does not answer; serving keeps its models"
+        yield problem("MLflow", found, mend)
+    prefect = without_credentials(settings.prefect_url)
     if answers(f"{settings.prefect_url}/health"):
-        yield ok("Prefect", settings.prefect_url)
+        yield ok("Prefect", prefect)
     else:
         mend = UP.format(variable="PREFECT_API_URL")
-        yield problem("Prefect", f"{settings.prefect_url} does not answer: nothing retrains", mend)
+        yield problem("Prefect", f"{prefect} does not answer: nothing retrains", mend)
 
 
 def models(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
     """The API, what it serves and what it refuses."""
-    url = settings.api_url
+    url = without_credentials(settings.api_url)
     try:
-        status, ready = exchange("GET", f"{url}/health/ready", timeout_s=_TIMEOUT_S)
+        status, ready = exchange("GET", f"{settings.api_url}/health/ready", timeout_s=_TIMEOUT_S)
     except NoAnswerError:
         mend = f"start it: {Path(sys.executable).name} -m serving (daima up does it)"
         yield problem("prediction API", f"{url} does not answer", mend)

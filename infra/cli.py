@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import sys
+import traceback
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
@@ -10,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from feature_repo.contracts.credentials import without_credentials
 from infra.cli_app import AsJson, Home, app, interrupts
 
 __all__ = ["app", "cli_events", "cli_release", "main"]
@@ -169,7 +172,11 @@ def main() -> None:
     # SIGINT too: a script that starts a command in the background makes it ignore that one.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
-    app()
+    try:
+        app()
+    except Exception:  # a defect: its traceback may repeat the address of a server
+        print(without_credentials(traceback.format_exc()), end="", file=sys.stderr, flush=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from feature_repo.contracts.credentials import without_credentials
 from feature_repo.contracts.errors import DaimaError
 
 EXIT_BAD_INPUT = 2
@@ -23,7 +24,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except DaimaError as error:
-            print(f"daima: {error}", file=sys.stderr, flush=True)
+            print(without_credentials(f"daima: {error}"), file=sys.stderr, flush=True)
             raise typer.Exit(EXIT_BAD_INPUT) from error
         except (KeyboardInterrupt, Exception) as error:
             # A dataflow turns the interrupt that ended it into an error of its own.

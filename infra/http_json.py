@@ -1,11 +1,14 @@
-"""JSON over HTTP to the stack's own servers: no proxy, no retries, no dependency."""
+"""JSON over HTTP to the stack's own servers: no proxy, no retries."""
 
 from __future__ import annotations
 
 import http.client
 import json
+from base64 import b64encode
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
+
+from feature_repo.contracts.credentials import without_credentials
 
 
 class NoAnswerError(Exception):
@@ -22,7 +25,8 @@ def exchange(
 ) -> tuple[int, Any]:
     """One request; the status and the decoded answer, whatever the status.
 
-    `token`: the bearer token of a server that asks for one.
+    `token`: the bearer token of a server that asks for one; else a user and password in the URL are
+    sent.
 
     Raises:
         NoAnswerError: no connection, no answer in time, or an answer that is no JSON.
@@ -33,6 +37,9 @@ def exchange(
     headers = {"Content-Type": "application/json"}
     if token:
         headers["Authorization"] = f"Bearer {token}"
+    elif parts.username:
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers["Authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
     target = parts.path + (f"?{parts.query}" if parts.query else "")
     try:
         connection = connect(parts.hostname or "", parts.port, timeout=timeout_s)
@@ -48,4 +55,4 @@ def exchange(
         finally:
             connection.close()
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise NoAnswerError(f"{url}: {error}") from error
+        raise NoAnswerError(without_credentials(f"{url}: {error}")) from error

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from feature_repo.contracts.credentials import first_line, without_credentials
 from feature_repo.contracts.errors import DaimaError, ModelError
 from feature_repo.contracts.settings import Settings
 from infra.stack_file import settings_at
@@ -183,10 +184,9 @@ def _registry(home: Path | None) -> tuple[Settings, Any]:
     settings, _ = settings_at(home, os.environ)
     for name, value in _MLFLOW.items():
         os.environ.setdefault(name, value)
-    from mlflow import MlflowClient
+    from serving.registry import open_registry
 
-    url = settings.mlflow_url
-    return settings, MlflowClient(tracking_uri=url, registry_uri=url)
+    return settings, open_registry(settings)
 
 
 def _audited(settings: Settings, word: Word) -> dict[str, Any]:
@@ -212,7 +212,7 @@ def _answering(settings: Settings) -> Iterator[None]:
     except MlflowException as error:
         raise ModelError(
             "MLflow",
-            settings.mlflow_url,
+            without_credentials(settings.mlflow_url),
             "a registry that answers",
             f"start it (daima up), then retry: {_first_line(error)}",
         ) from error
@@ -240,4 +240,4 @@ def _plain(found: Any) -> dict[str, Any]:
 
 
 def _first_line(error: Exception | None) -> str:
-    return str(error).splitlines()[0][:200] if error else "it is being told"
+    return first_line(error, 200) if error else "it is being told"

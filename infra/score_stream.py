@@ -65,14 +65,12 @@ def run_score_stream(home: Path | None, options: ScoreOptions, *, as_json: bool)
 async def _run(
     serving: ServingSettings, options: ScoreOptions, stopped: Callable[[], bool]
 ) -> ScoreReport:
-    from mlflow import MlflowClient
-
     from serving.catalog import load_catalog
+    from serving.registry import open_registry
     from serving.score_service import running_service
     from serving.score_stream import ScoreReport
 
-    url = serving.shared.mlflow_url
-    registry = MlflowClient(tracking_uri=url, registry_uri=url)
+    registry = open_registry(serving.shared)
     async with running_service(serving, load_catalog(serving.shared), registry) as service:
         models = await _models(service, options.models, stopped)
         if not models:

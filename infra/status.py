@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from feature_repo.contracts.credentials import without_credentials
 from feature_repo.contracts.settings import Settings
 from infra.contents import champions, offline_rows, online_customers
 from infra.http_json import NoAnswerError, exchange
@@ -50,6 +51,7 @@ def read_status(settings: Settings, stack: StackFile | None) -> list[Part]:
         _api,
     ]
     parts = [check(settings) for check in checks]
+    parts = [replace(part, where=without_credentials(part.where)) for part in parts]
     if stack and "feast-ui" in stack.urls:
         url = stack.urls["feast-ui"]
         parts.append(Part("Feast UI", answers(f"{url}/health"), url, ""))

@@ -13,6 +13,7 @@ from datetime import timedelta
 from functools import partial
 from typing import cast
 
+from feature_repo.contracts.credentials import DiscreetFormatter
 from feature_repo.contracts.errors import DaimaError
 from serving.settings import ServingSettings
 
@@ -71,7 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument("--port", type=int, default=8000, help="port to bind (default: 8000)")
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    shown = logging.StreamHandler()
+    shown.setFormatter(DiscreetFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[shown])
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
     for name in _SHARED_METRICS:
@@ -87,19 +90,14 @@ def _serve(settings: ServingSettings) -> int:
     # Heavy, so only now: `--help` and a wrong setting answer at once. The app comes before the
     # catalogue: see _SHARED_METRICS.
     import uvicorn  # noqa: PLC0415
-    from mlflow import MlflowClient  # noqa: PLC0415
 
     from serving.app import create_app  # noqa: PLC0415
     from serving.catalog import load_catalog  # noqa: PLC0415
     from serving.drain import DrainingServer  # noqa: PLC0415
     from serving.hot_protocol import HotProtocol  # noqa: PLC0415
+    from serving.registry import open_registry  # noqa: PLC0415
 
-    url = settings.shared.mlflow_url
-    app = create_app(
-        settings,
-        load_catalog(settings.shared),
-        MlflowClient(tracking_uri=url, registry_uri=url),
-    )
+    app = create_app(settings, load_catalog(settings.shared), open_registry(settings.shared))
     if settings.token is None:
         log.info("%s is the loopback: no token is asked for", settings.host)
     else:

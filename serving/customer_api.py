@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 from litestar import Request, get, post
@@ -14,10 +15,11 @@ from feature_repo.contracts.events import Event
 from serving.ingest import EXAMPLE, MAX_EVENTS, EventIntake, EventsResponse
 from serving.openapi import operation_with_body, problem_answers, schema_of
 from serving.policy_watch import PolicyWatch
-from serving.problems import request_id
+from serving.problems import RequestError, request_id
 from serving.profile import ProfileResponse, Profiles
 
 AnyRequest = Request[Any, Any, Any]
+PROFILE = "/v1/profile/"
 
 
 class PolicyResponse(msgspec.Struct, kw_only=True):
@@ -43,6 +45,25 @@ def _events_schema() -> dict[str, Any]:
     return {"anyOf": [event, several]}
 
 
+def _customer_in(scope: Any) -> str:
+    """The customer's id in the path, as it was sent: an id may hold a slash, or two in a row.
+
+    The routing has joined and dropped slashes; so the path is read again.
+
+    Raises:
+        RequestError: it is no UTF-8.
+    """
+    raw: bytes = scope["raw_path"].partition(b"?")[0]
+    try:
+        return unquote(raw[len(PROFILE) :].decode(), errors="strict")
+    except UnicodeDecodeError as error:
+        raise RequestError(
+            "customer",
+            expected="an id in UTF-8, percent-encoded",
+            action="encode it, as %C3%A9 for é",
+        ) from error
+
+
 def customer_routes(
     intake: EventIntake, profiles: Profiles, policies: PolicyWatch
 ) -> list[HTTPRouteHandler]:
@@ -61,10 +82,10 @@ def customer_routes(
         """
         return await intake.take(body, request_id(request.scope))
 
-    @get("/v1/profile/{customer:str}", responses=problem_answers(400, 401, 429, 503, 504))
+    @get(PROFILE + "{customer:path}", responses=problem_answers(400, 401, 429, 503, 504))
     async def profile(customer: FromPath[str], request: AnyRequest) -> ProfileResponse:
         """All that is known of a customer: features, segment, embedding, last predictions."""
-        return await profiles.of(customer, request_id(request.scope))
+        return await profiles.of(_customer_in(request.scope), request_id(request.scope))
 
     @get("/v1/policy", responses=problem_answers(401, 429))
     async def policy() -> PolicyResponse:

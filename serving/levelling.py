@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from feature_repo.contracts import credentials
 from feature_repo.contracts.errors import DaimaError, ModelError
 from serving.assignments import FORMER_TAG, Assignment
 from serving.loading import ModelLoader
@@ -154,4 +155,4 @@ def _rolled_back(line: Line, wanted: Mapping[str, Assignment]) -> dict[Slot, Ref
 
 def first_line(error: Exception) -> str:
     """An error in one line, for logs and for /v1/models."""
-    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
+    return f"{type(error).__name__}: {credentials.first_line(error)}"

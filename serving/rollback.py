@@ -6,14 +6,16 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from feature_repo.contracts.errors import ModelError
 from serving import release
 from serving.audit import Audit, Change
-from serving.models import ServedModel
 from serving.orders import Order, Orders
 from serving.routing import CHALLENGER, Challenger, Line
+
+if TYPE_CHECKING:  # it brings LightGBM: a second that `daima rollback` need not wait
+    from serving.models import ServedModel
 
 log = logging.getLogger(__name__)
 

@@ -25,6 +25,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 
+from feature_repo.contracts.credentials import first_line, without_credentials
 from feature_repo.contracts.errors import ModelError
 from feature_repo.contracts.model_files import CALIBRATION_FILE, GOLDEN_FILE, Calibration, Golden
 from feature_repo.contracts.model_inputs import ModelInputs
@@ -160,9 +161,9 @@ def register(settings: Settings, candidate: Candidate) -> int:
     except MlflowException as error:
         raise ModelError(
             "MLflow",
-            settings.mlflow_url,
+            without_credentials(settings.mlflow_url),
             "a tracking server that takes the model",
-            f"start it (make up), then retry: {error.message}",
+            f"start it (make up), then retry: {first_line(error)}",
         ) from error
     log.info("registered %s version %s", name, version.version)
     return int(version.version)

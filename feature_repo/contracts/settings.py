@@ -15,8 +15,10 @@ from feature_repo.contracts.redis_address import printable_address
 PROJECT = "daima"
 REPO_PATH = Path(__file__).resolve().parents[1]
 ROOT = REPO_PATH.parent
-# Partition count and hash of the event log are storage format: see docs/adr/0002.
-SHARDS = 8
+# Partition count and hash of the event log are storage format: see docs/adr/0002. This is the count
+# of a log that is created without saying one (`daima produce --shards`): each partition of each
+# entity has its state, its files and its share of every small poll, which a machine pays for.
+SHARDS = 4
 
 
 @dataclass(frozen=True)
@@ -35,15 +37,15 @@ class Settings:
         log_retention: how long the live log keeps its events, at least; what a checkpoint still
             needs stays longer (`DAIMA_LOG_RETENTION`, such as `36h` or `7d`).
 
-    Trap: never print `redis`, it may hold a password (`repr` leaves it out); `redis_address` is
-    safe.
+    Trap: never print `redis` or a URL, they may hold passwords (`repr` leaves them out);
+    `redis_address` is safe, and a URL after `credentials.without_credentials`.
     """
 
     home: Path
     redis: str = field(repr=False)
-    mlflow_url: str
-    prefect_url: str
-    api_url: str
+    mlflow_url: str = field(repr=False)
+    prefect_url: str = field(repr=False)
+    api_url: str = field(repr=False)
     definitions: Path | None = None
     log_retention: timedelta = timedelta(hours=24)
 

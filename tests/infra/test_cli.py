@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from feature_repo.contracts.events import EVENT_SCHEMA
-from infra.cli import app
+from infra.cli import app, main
 
 COMMANDS = (
     *("demo", "up", "simulate", "stream", "replay", "produce", "backfill", "rebuild", "compact"),
@@ -57,6 +57,24 @@ def test_our_errors_are_one_message_and_exit_code_2(runner: CliRunner) -> None:
         "expected none with --workers or --restart; leave it out\n"
     )
     assert result.stdout == ""
+
+
+def test_a_defects_traceback_shows_no_password(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> None:
+        address = "ana:topsecret"
+        raise RuntimeError(f"no answer from http://{address}@h:1")
+
+    monkeypatch.setattr("infra.cli.app", broken)
+    monkeypatch.setattr("infra.cli.signal.signal", lambda *_: None)
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 1
+    told = capsys.readouterr().err
+    assert told.startswith("Traceback")
+    assert "http://***@h:1" in told
+    assert "topsecret@" not in told
 
 
 @pytest.mark.parametrize(

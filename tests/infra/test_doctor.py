@@ -25,9 +25,9 @@ from tests.streaming.test_rebuild import made
 
 NOWHERE = {
     "DAIMA_REDIS": "127.0.0.1:1,password=topsecret",
-    "MLFLOW_TRACKING_URI": "http://127.0.0.1:1",
-    "PREFECT_API_URL": "http://127.0.0.1:1/api",
-    "DAIMA_API": "http://127.0.0.1:1",
+    "MLFLOW_TRACKING_URI": "http://ana:topsecret@127.0.0.1:1",
+    "PREFECT_API_URL": "http://ana:topsecret@127.0.0.1:1/api",
+    "DAIMA_API": "http://ana:topsecret@127.0.0.1:1",
 }
 
 
@@ -59,6 +59,8 @@ def test_the_command_says_it_for_people_and_for_programs(
     result = CliRunner().invoke(app, ["doctor", "--json"])
     assert result.exit_code == 1
     assert "topsecret" not in result.output
+    assert "http://***@127.0.0.1:1 does not answer" in result.stdout
+    assert "topsecret" not in repr(away) + CliRunner().invoke(app, ["status", "--json"]).output
     told = json.loads(result.stdout.splitlines()[-1])
     assert told["healthy"] is False
     assert {"check": "MLflow", "level": "problem"}.items() <= next(

@@ -76,7 +76,7 @@ def home(tmp_path: Path) -> Home:
 @pytest.fixture
 def away(monkeypatch: pytest.MonkeyPatch) -> None:
     """The registry is away."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ana:topsecret@127.0.0.1:1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
 
@@ -167,6 +167,8 @@ def test_without_a_registry_a_promotion_says_what_to_do(home: Home) -> None:
     result = home.run("promote", MODEL, "1", "--why", "x")
     assert result.exit_code == 2
     assert "a registry that answers; start it (daima up), then retry" in result.stderr
+    assert "http://***@127.0.0.1:1" in result.stderr
+    assert "topsecret" not in result.output
 
 
 def test_a_rollback_without_a_registry_holds_here_and_is_told_later(
@@ -182,7 +184,7 @@ def test_a_rollback_without_a_registry_holds_here_and_is_told_later(
         tags = client.get_model_version(MODEL, version).tags
         bundles.keep(MODEL, version, 1, tags, tmp_path / "files")
     bundles.write_line({MODEL: Assignment(1, {"champion": "2"})})
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ana:topsecret@127.0.0.1:1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
     said = home.said("rollback", MODEL, "--why", "errors")

@@ -55,7 +55,30 @@ def test_nobody_has_a_profile_too(api: Api) -> None:
 
 def test_an_id_that_is_none_is_told_so(api: Api) -> None:
     assert "256 characters" in problem(api.get("/v1/profile/" + "c" * 257), 400)["detail"]
-    assert api.get("/v1/profile/%ff%00").status_code == 200
+    assert "UTF-8" in problem(api.get("/v1/profile/%ff%00"), 400)["detail"]
+    assert api.get("/v1/profile/%00").json()["customer"] == "\0"
+    problem(api.get("/v1/profile/"), 404)
+
+
+@pytest.mark.parametrize(
+    ("path", "customer"),
+    [
+        ("uk/42", "uk/42"),
+        ("uk%2F42", "uk/42"),
+        ("uk/42/", "uk/42/"),
+        ("uk//42", "uk//42"),
+        ("%2Fuk", "/uk"),
+        ("a%252Fb?x=1", "a%2Fb"),
+        ("a+b%20c", "a+b c"),
+        ("%C3%A9", "é"),
+        ("a%2F..%2Fb", "a/../b"),
+    ],
+)
+def test_any_id_has_its_own_profile(api: Api, write: Write, path: str, customer: str) -> None:
+    write("customer_profile", customer, {"tenure_days": 9})
+    found = api.get(f"/v1/profile/{path}").json()
+    assert found["customer"] == customer
+    assert found["features"]["customer_profile:tenure_days"] == 9
 
 
 def batch(customers: list[str], *, alias: str = "champion", number: int = 0) -> Any:
