@@ -33,6 +33,7 @@ import pyarrow.parquet as pq
 from feature_repo.contracts.events import TIMESTAMP, to_epoch_us
 from feature_repo.contracts.model_inputs import ModelInputs
 from feature_repo.stores.forgotten import ForgottenFile
+from serving.feature_log_retention import remove_before
 from serving.feature_log_settings import FeatureLogSettings
 from serving.scored import ScoredBatch
 from serving.settings import ServingSettings
@@ -41,6 +42,7 @@ log = logging.getLogger(__name__)
 
 # Between two looks at the queue: long enough that the event loop hardly notices the thread.
 _LOOK_EVERY_S = 0.2
+_REMOVE_EVERY_S = 600.0
 _CATEGORY = pa.dictionary(pa.int32(), pa.string())
 _Numbered = tuple[datetime, ScoredBatch]
 
@@ -110,8 +112,8 @@ class FeatureLog:
         self._queue.append((self._clock(), batch))
 
     def start(self) -> None:
-        """Begin to write; without a share there is nothing to start."""
-        if self._settings.share <= 0 or self._thread is not None:
+        """Begin to write, and to remove what is older than is kept (also without a share)."""
+        if self._thread is not None:
             return
         self._stopping.clear()
         self._thread = threading.Thread(target=self._work, name="feature-log", daemon=True)
@@ -125,8 +127,12 @@ class FeatureLog:
             self._thread = None
 
     def _work(self) -> None:
+        remove_at_s = time.monotonic()
         while not self._stopping.wait(_LOOK_EVERY_S):
             self._step()
+            if time.monotonic() >= remove_at_s:
+                remove_before(self._folder, (self._clock() - self._settings.keep).date())
+                remove_at_s = time.monotonic() + _REMOVE_EVERY_S
         self._step(last=True)
 
     def _step(self, *, last: bool = False) -> None:

@@ -13,6 +13,7 @@ from feature_repo.contracts.errors import SettingsError
 
 _HASHES = 1 << 32
 _MIB = 1 << 20
+_MOST_DAYS = 36_500
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class FeatureLogSettings:
         share: of the requests that are kept, 0..1 (`DAIMA_FEATURE_LOG_SHARE`); 0: none.
         by: what the share is of (`DAIMA_FEATURE_LOG_BY`): `customer`, always the same ones, whose
             every request is kept; or `request`, any of them, whole.
+        keep: how long files are kept, in whole days (`DAIMA_FEATURE_LOG_DAYS`).
         waiting_rows: rows that may wait for the writer; what comes then is dropped and counted.
         file_rows, file_bytes: a file ends with so many rows, or about so much of them in memory.
         file_age: a file ends so long after its first row, at the latest.
@@ -30,6 +32,7 @@ class FeatureLogSettings:
 
     share: float = 0.01
     by: Literal["customer", "request"] = "customer"
+    keep: timedelta = timedelta(days=30)
     waiting_rows: int = 20_000
     file_rows: int = 50_000
     file_bytes: int = 32 * _MIB
@@ -57,7 +60,16 @@ class FeatureLogSettings:
         by = environ.get("DAIMA_FEATURE_LOG_BY") or cls.by
         if by not in ("customer", "request"):
             raise SettingsError("DAIMA_FEATURE_LOG_BY", by, "customer or request", "name one")
-        return cls(share=share, by="request" if by == "request" else "customer")
+        days = environ.get("DAIMA_FEATURE_LOG_DAYS") or str(cls.keep.days)
+        if not (days.isascii() and days.isdigit() and 1 <= int(days) <= _MOST_DAYS):
+            raise SettingsError(
+                "DAIMA_FEATURE_LOG_DAYS", days, f"whole days, 1 to {_MOST_DAYS}", "write 30"
+            )
+        return cls(
+            share=share,
+            by="request" if by == "request" else "customer",
+            keep=timedelta(days=int(days)),
+        )
 
     def keeps(self, name: str) -> bool:
         """Whether a customer, or a request, is in the share: by its hash, so always or never.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from feature_repo.contracts.errors import SettingsError
 from feature_repo.contracts.model_inputs import ModelInput, ModelInputs
 from feature_repo.stores.forgotten import ForgottenFile, Tombstone, key_of
 from serving.feature_log import FeatureLog
+from serving.feature_log_retention import remove_before
 from serving.feature_log_settings import FeatureLogSettings
 from serving.feature_row import Status
 from serving.messages import Context, Decision
@@ -209,10 +211,52 @@ def test_who_is_forgotten_while_a_row_waits_is_not_written(folder: Path) -> None
     assert rows(folder)["customer"].to_list() == ["c2"]
 
 
+def test_days_older_than_is_kept_are_removed_off_the_request_path(folder: Path) -> None:
+    names = ("2026-01-30", "2026-01-31", "2026-02-28", "nonsense")
+    for model in ("risk", "other"):
+        for name in names:
+            (folder / model / f"date={name}").mkdir(parents=True)
+            (folder / model / f"date={name}" / "x.parquet").write_text("rows")
+    feature_log = made(folder, replace(ALL, share=0.0, keep=timedelta(days=30)))
+    feature_log(batch("c1"))
+    assert (folder / "risk" / "date=2026-01-30").is_dir(), "not by whoever asks for a prediction"
+    feature_log.start()
+    wait_until(lambda: len(list(folder.glob("*/*"))) == 6)
+    feature_log.stop()
+    left = {path.parent.name for path in folder.rglob("*.parquet")}
+    assert left == {f"date={name}" for name in names[1:]}
+
+
+def test_a_day_that_cannot_be_removed_is_told_and_left(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("2026-01-01", "2026-01-02", "2026-01-03"):
+        (folder / "risk" / f"date={name}").mkdir(parents=True)
+    remove = shutil.rmtree
+
+    def guarded(path: Path) -> None:
+        if path.name == "date=2026-01-01":
+            raise PermissionError(path)
+        if path.name == "date=2026-01-02":
+            remove(path)
+            raise FileNotFoundError(path)
+        remove(path)
+
+    monkeypatch.setattr("serving.feature_log_retention.shutil.rmtree", guarded)
+    assert remove_before(folder, NOW.date()) == 1
+    assert caplog.text.count("cannot be removed") == 1
+    assert [path.name for path in folder.glob("*/*")] == ["date=2026-01-01"]
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"DAIMA_FEATURE_LOG_SHARE": "2"}, {"DAIMA_FEATURE_LOG_SHARE": "x"},
+    "wrong", [{"DAIMA_FEATURE_LOG_DAYS": "0"}, {"DAIMA_FEATURE_LOG_DAYS": "1.5"}, {"DAIMA_FEATURE_LOG_SHARE": "2"}, {"DAIMA_FEATURE_LOG_SHARE": "x"},
               {"DAIMA_FEATURE_LOG_BY": "hour"}],
 )  # fmt: skip
 def test_a_wrong_setting_is_refused(wrong: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match=next(iter(wrong))):
         FeatureLogSettings.from_env(wrong)
+
+
+def test_what_is_declared_is_read() -> None:
+    assert FeatureLogSettings.from_env({}).keep == timedelta(days=30)
+    assert FeatureLogSettings.from_env({"DAIMA_FEATURE_LOG_DAYS": "7"}).keep == timedelta(days=7)
