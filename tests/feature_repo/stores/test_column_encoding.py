@@ -114,7 +114,7 @@ def columnar(folder: Path, valkey: str) -> FeatureStore:
     return FeatureStore(config=config.model_copy(update={"provider": PROVIDER}))
 
 
-# What Feast's own way from a frame refuses, whichever the store: objects of UUIDs (texts are taken),
+# What Feast refuses in a frame, whichever the store: objects of UUIDs (texts are taken),
 # instants that Arrow has stripped of their zone, maps that Arrow has made one struct of.
 NOT_FROM_FRAMES = {
     "a_zoned_time", "a_uuid", "a_time_uuid", "uuids", "time_uuids", "uuid_set", "time_uuid_set",
