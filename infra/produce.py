@@ -42,7 +42,8 @@ class ProduceOptions:
         rate: events a second at most; None: as fast as the log takes them.
         definitions: module of feature definitions; None: the default ones.
         payload: of Kafka's messages.
-        shards: partitions of a log that is created by this; None: as many as the log has, or 8.
+        shards: partitions of a log that is created by this; None: as many as the log has, or
+            `SHARDS`.
         home: folder of everything written locally; None takes the default.
     """
 

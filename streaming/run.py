@@ -17,7 +17,7 @@ import pyarrow as pa
 import redis
 from bytewax.testing import run_main
 
-from feature_repo.contracts.feature_set import FeatureSet
+from feature_repo.contracts.feature_set import FeatureSet, load_feature_set
 from feature_repo.contracts.settings import SHARDS, Settings
 from feature_repo.engine.projection import log_times_us
 from feature_repo.stores.forgotten import ForgottenFile, without
@@ -33,6 +33,7 @@ from streaming.lineage import LogRun
 from streaming.live_logs import LiveLog, Source
 from streaming.log.files import FRAME_ROWS, FileLogReader
 from streaming.log.frames import LogReader, Partition
+from streaming.log.valkey_layout import recorded_shards
 from streaming.mapping.dead_letters import DeadLetters
 from streaming.owned import OwnedPartitions
 from streaming.rebase import REBASE_EVENTS, Rebase
@@ -96,22 +97,24 @@ def run_file(
         StoreUnavailableError: the online store does not answer, or did not come back.
         CheckpointError: a live stream runs on these checkpoints.
     """
-    setup = Setup(settings, feature_set, SHARDS)
+    feature_set = feature_set or load_feature_set(settings.definitions)
     forgotten = ForgottenFile(settings.offline).read()
 
     def kept(batch: pa.RecordBatch) -> pa.RecordBatch:
         return without(batch, forgotten, CUSTOMER, log_times_us) if forgotten else batch
 
-    def open_file() -> LogReader:
-        return FileLogReader(events, setup.feature_set, None, frame_rows, kept=kept)
+    def open_file(shards: int) -> LogReader:
+        return FileLogReader(events, feature_set, None, frame_rows, shards, kept=kept)
 
-    open_file().close()  # a clear error before anything is written
+    open_file(SHARDS).close()  # a clear error before anything is written
     check_store(settings)
     with ExitStack() as stack:
         client = stack.enter_context(connect(settings.redis))
+        # The live log continues from these states, so it has the same partitions.
+        setup = Setup(settings, feature_set, recorded_shards(client) or SHARDS)
         lineage = setup.lineage(client)
         replay = lineage.begin_replay(events)
-        partitions = setup.partitions(range(SHARDS))
+        partitions = setup.partitions(range(setup.shards))
         if replay.fresh:
             owned = OwnedPartitions()
             stack.callback(owned.close)
@@ -129,7 +132,7 @@ def run_file(
             client,
             owned=owned,
             run=replay.run,
-            open_reader=open_file,
+            open_reader=lambda: open_file(setup.shards),
             dead_letters=DeadLetters(letters),
             progress=progress,
         )
@@ -218,7 +221,8 @@ def restart(settings: Settings, feature_set: FeatureSet | None = None) -> None:
     """
     check_store(settings)
     with connect(settings.redis) as client:
-        Setup(settings, feature_set, SHARDS).lineage(client).restart()
+        shards = recorded_shards(client) or SHARDS
+        Setup(settings, feature_set, shards).lineage(client).restart()
 
 
 def _run(

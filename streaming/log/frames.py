@@ -104,7 +104,7 @@ class EventLog(Protocol):
 def shard_of(key: str, shards: int = SHARDS) -> int:
     """The shard of a key: murmur3 (32 bit) modulo `shards`. Storage format: never change.
 
-    >>> shard_of("customer-1"), shard_of("customer-2")
+    >>> shard_of("customer-1", 8), shard_of("customer-2", 8)
     (4, 7)
     """
     return int(mmh3.hash(key, signed=False)) % shards
@@ -113,7 +113,7 @@ def shard_of(key: str, shards: int = SHARDS) -> int:
 def shards_of(keys: pa.StringArray, shards: int = SHARDS) -> npt.NDArray[np.int64]:
     """The shard of each key, as `shard_of`; a null's is the empty text's.
 
-    >>> shards_of(pa.array(["customer-1", "customer-2"])).tolist()
+    >>> shards_of(pa.array(["customer-1", "customer-2"]), 8).tolist()
     [4, 7]
     """
     return (hash32(keys) % np.uint32(shards)).astype(np.int64)

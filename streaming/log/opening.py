@@ -36,7 +36,8 @@ def open_log(
         feature_set: whose entities it serves.
         store: where Valkey is (`Settings.redis`).
         environ: says where Kafka is.
-        shards: partitions of a log that is created by this; None: as many as the log has, or 8.
+        shards: partitions of a log that is created by this; None: as many as the log has, or
+            `SHARDS`.
         payload: of Kafka's messages.
         patience: how long the log may be away before that is an error; None: half a minute.
 

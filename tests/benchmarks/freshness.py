@@ -38,7 +38,7 @@ from typing import IO, Any
 import numpy as np
 
 from feature_repo.contracts.features import CUSTOMER, FEATURE_SET
-from feature_repo.contracts.settings import ROOT, Settings
+from feature_repo.contracts.settings import ROOT, SHARDS, Settings
 from feature_repo.stores.redis_connection import connect
 from streaming.log.valkey_streams import ValkeyLog
 from tests.applied import apply_definitions
@@ -248,7 +248,7 @@ def main(argv: list[str]) -> None:
     print(
         f"workload: {asked.events_per_s:,} events/s for {asked.seconds:g} s in batches of 10 ms; "
         f"{asked.customers:,} customers, primed with {PRIMED_EACH} events each; default feature "
-        f"set, 8 partitions, epochs of {asked.epoch_s:g} s; Valkey with append-only file",
+        f"set, {SHARDS} partitions, epochs of {asked.epoch_s:g} s; Valkey with append-only file",
         flush=True,
     )
     with tempfile.TemporaryDirectory() as folder, valkey_server() as address:

@@ -38,6 +38,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from feature_repo.contracts.settings import SHARDS
 from tests.benchmarks.live import EventTimes, StreamProcess, cores, pin
 from tests.benchmarks.machine import commit, hardware
 
@@ -227,8 +228,8 @@ def main(argv: list[str]) -> None:
     print(f"commit: {commit()}\nhardware: {hardware()}, the stream pinned to one core")
     print(
         f"workload: {asked.events:,} simulated events of {asked.customers:,} customers, seed "
-        f"{SEED}, JSON in Kafka's protocol, 8 partitions; {asked.baseline_events:,} of them for "
-        f"the other side; epochs of {EPOCH.total_seconds():g} s; {asked.runs} runs",
+        f"{SEED}, JSON in Kafka's protocol, {SHARDS} partitions; {asked.baseline_events:,} of them "
+        f"for the other side; epochs of {EPOCH.total_seconds():g} s; {asked.runs} runs",
         flush=True,
     )
     found: dict[str, list[dict[str, Any]]] = {"ours": [], "baseline": []}

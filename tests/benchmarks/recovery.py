@@ -234,9 +234,9 @@ def main(argv: list[str]) -> None:
     print(f"commit: {commit()}\nhardware: {hardware()}")
     print(
         f"workload: {asked.customers:,} customers with {asked.events_each} events each, then "
-        f"{asked.events_per_s:,} events/s, encoded ahead; default feature set, 8 partitions, "
-        f"epochs of {asked.epoch_s:g} s; {asked.kills} kills; Valkey with append-only file, "
-        f"log kept for {RETENTION}",
+        f"{asked.events_per_s:,} events/s, encoded ahead; default feature set, {SHARDS} "
+        f"partitions, epochs of {asked.epoch_s:g} s; {asked.kills} kills; Valkey with append-only "
+        f"file, log kept for {RETENTION}",
         flush=True,
     )
     with tempfile.TemporaryDirectory() as folder, valkey_server() as address:

@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_repo.contracts.events import EVENT_SCHEMA, TIMESTAMP
+from feature_repo.contracts.settings import SHARDS
 from streaming.log.frames import split_by_shard
 from streaming.simulator import load_world, simulate
 
 START = datetime(2025, 6, 2, tzinfo=UTC)
-SHARDS = 8
 # Of the default world's customers each does about four things a day: with this many times the
 # sessions the longest window of the default features (7 days) holds 50 events of each.
 SESSIONS = 1.8

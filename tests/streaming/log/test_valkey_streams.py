@@ -155,13 +155,13 @@ def test_from_the_beginning_the_missing_entries_are_reported(client: redis.Redis
 
 def test_the_shard_count_is_recorded_and_another_is_refused(client: redis.Redis[bytes]) -> None:
     assert recorded_shards(client) is None
-    ValkeyLog(client, FEATURE_SET, shards=4).append(batch_of([page_view(0)]))
-    assert recorded_shards(client) == 4
-    with pytest.raises(SettingsError, match=r"is 8: expected 4, with which the log was created"):
+    ValkeyLog(client, FEATURE_SET, shards=3).append(batch_of([page_view(0)]))
+    assert recorded_shards(client) == 3
+    with pytest.raises(SettingsError, match=r"is 4: expected 3, with which the log was created"):
         ValkeyLog(client, FEATURE_SET).append(batch_of([page_view(1)]))
-    with pytest.raises(SettingsError, match="expected 4"):
+    with pytest.raises(SettingsError, match="expected 3"):
         reader_of(client).poll()
-    reader = reader_of(client, all_partitions(shards=4))
+    reader = reader_of(client, all_partitions(shards=3))
     assert [len(frame.events) for frame in frames_of(reader.poll())] == [1]
 
 
