@@ -16,7 +16,9 @@ read and write the same hashes. What is timed, in turns of both sides:
   event loop, against the stock SDK's `read50`.
 
 The last line is one JSON object; ratios are stock's median time over ours, of a request or of a
-round of writes. Ours has 100,000 requests (rows written), the stock store 5,000 or 20 s.
+round of writes, with the least and the greatest of the ten turns beside them (`..._spread`). Ours
+has 100,000 requests (rows written), the stock store 5,000 or 20 s, whichever is first; data and
+order are seeded.
 """
 
 from __future__ import annotations
@@ -88,15 +90,42 @@ class Side:
         return told
 
 
-def compare(stock: Side, ours: Side, turns: int) -> float:
-    """Both in turns; how many times as long a call of the stock store takes."""
+@dataclass
+class Compared:
+    """How many times as long a call of the stock store takes: in all, and turn by turn."""
+
+    stock: Side
+    ours: Side
+    ratios: list[float] = field(default_factory=list)
+    _ends: tuple[int, int] = (0, 0)
+
+    def end_turn(self) -> None:
+        """Both sides have had a turn."""
+        sides = zip((self.stock, self.ours), self._ends, strict=True)
+        stock, ours = (float(np.median(side.took_ns[end:])) for side, end in sides)
+        self.ratios.append(stock / ours)
+        self._ends = len(self.stock.took_ns), len(self.ours.took_ns)
+
+    def told(self, name: str) -> dict[str, Any]:
+        """The figures, by name."""
+        ratio = float(np.median(self.stock.took_ns) / np.median(self.ours.took_ns))
+        spread = [round(min(self.ratios), 2), round(max(self.ratios), 2)]
+        both = {"stock": self.stock.told(), "ours": self.ours.told()}
+        print(f"{name}: {ratio:.1f} times ({spread[0]}-{spread[1]})  {both}", flush=True)
+        return {f"{name}_ratio": round(ratio, 2), f"{name}_spread": spread, name: both}
+
+
+def compare(stock: Side, ours: Side, turns: int) -> Compared:
+    """Both in turns."""
     for side in (stock, ours):
         for number in range(3 if side.each == 1 else 1):
             side.call(number)
+    compared = Compared(stock, ours)
     for _ in range(turns):
         stock.turn(turns)
         ours.turn(turns)
-    return float(np.median(stock.took_ns) / np.median(ours.took_ns))
+        compared.end_turn()
+    return compared
 
 
 def reads(store: Any, world: World, count: int, *, as_dict: bool = True) -> Request:
@@ -164,10 +193,7 @@ def measure(world: World, share: Share) -> dict[str, Any]:
     def side_by_side(name: str, make: Callable[[Any], Request], each: int = 1) -> None:
         stock = Side(make(world.stock), share.stock, share.stock_s, each)
         ours = Side(make(world.ours), share.ours, each=each)
-        ratio = compare(stock, ours, share.turns)
-        found[f"{name}_ratio"] = round(ratio, 2)
-        found[name] = {"stock": stock.told(), "ours": ours.told()}
-        print(f"{name}: {ratio:.1f} times  {found[name]}", flush=True)
+        found.update(compare(stock, ours, share.turns).told(name))
 
     side_by_side("read1", lambda store: reads(store, world, 1))
     side_by_side("read50", lambda store: reads(store, world, 50))
@@ -197,20 +223,17 @@ def measure_reader(world: World, share: Share, loop: asyncio.Runner) -> dict[str
     stock = Side(reads(world.stock, world, 50), share.stock, share.stock_s)
     plugin = Side(reads(world.ours, world, 50), share.stock, share.stock_s)
     ours = Side(lambda number: None, share.ours)
+    compared = Compared(stock, ours)
     for _ in range(share.turns):
         stock.turn(share.turns)
         plugin.turn(share.turns)
         loop.run(some(ours))
+        compared.end_turn()
     loop.run(reader.connection.close())
-    took = [float(np.median(side.took_ns)) for side in (stock, plugin, ours)]
-    told = {"stock": stock.told(), "plugin": plugin.told(), "ours": ours.told()}
-    ratio = took[0] / took[2]
-    print(f"reader50: {ratio:.1f} times  {told}", flush=True)
-    return {
-        "reader50_ratio": round(ratio, 2),
-        "reader50_plugin_ratio": round(took[1] / took[2], 2),
-        "reader50": told,
-    }
+    ratio = float(np.median(plugin.took_ns) / np.median(ours.took_ns))
+    told = compared.told("reader50")
+    told["reader50"]["plugin"] = plugin.told()
+    return told | {"reader50_plugin_ratio": round(ratio, 2)}
 
 
 async def _async(make: Callable[[], Any]) -> Any:
