@@ -112,7 +112,8 @@ def main(argv: list[str]) -> None:
     print(
         f"workload: {arguments.customers:,} simulated customers, seed {SEED}, primed with "
         f"{PRIMED_DAYS} days; {arguments.runs} runs of {arguments.seconds:g} s a side, epochs of "
-        f"10 s; default features of the customer"
+        f"10 s; default features of the customer; 8 "
+        f"partitions"
     )
     found: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory() as folder:

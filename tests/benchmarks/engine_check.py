@@ -10,14 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_repo.contracts.settings import SHARDS
 from feature_repo.engine.hashing import hash64
 from feature_repo.engine.shard import Shard
 from tests.benchmarks.engine_dataflow import customer_program, primed_shards
 from tests.benchmarks.plain_numba import PlainNumba
 from tests.benchmarks.stateful_map import Customer, Event, Row, step
 from tests.benchmarks.stateful_map_flow import event_of, raw_events
-from tests.benchmarks.workload import Frames
+from tests.benchmarks.workload import SHARDS, Frames
 
 _SAMPLED_EVENTS = 100_000
 _COMPARED_EVENTS = 1_500_000

@@ -17,7 +17,6 @@ from bytewax.testing import run_main
 
 from feature_repo.contracts.feature_set import FeatureSet
 from feature_repo.contracts.features import CUSTOMER, FEATURE_SET
-from feature_repo.contracts.settings import SHARDS
 from feature_repo.engine import assign, fold, state_writer
 from feature_repo.engine.folded import Folded
 from feature_repo.engine.hashing import hash64
@@ -36,7 +35,7 @@ from streaming.owned import OwnedPartitions
 from streaming.rebase import Rebase
 from streaming.source import LogSource
 from tests.benchmarks.plain_numba import PlainNumba
-from tests.benchmarks.workload import Frames
+from tests.benchmarks.workload import SHARDS, Frames
 
 EPOCH = timedelta(seconds=10)
 

@@ -38,9 +38,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from feature_repo.contracts.settings import SHARDS
 from tests.benchmarks.live import EventTimes, StreamProcess, cores, pin
 from tests.benchmarks.machine import commit, hardware
+from tests.benchmarks.workload import SHARDS
 
 ROOT = Path(__file__).resolve().parents[2]
 CUSTOMERS = 100_000

@@ -32,10 +32,10 @@ from feast.types import Float64, Int64, String
 from feature_repo.contracts.definition import Dtype
 from feature_repo.contracts.events import to_epoch_us
 from feature_repo.contracts.features import CUSTOMER, FEATURE_SET
-from feature_repo.contracts.settings import SHARDS
 from streaming.log.kafka_settings import topic_of
 from tests.benchmarks.stateful_map import LATENESS_US, step
 from tests.benchmarks.stateful_map_flow import event_of
+from tests.benchmarks.workload import SHARDS
 
 EPOCH = timedelta(seconds=10)
 BATCH = 1_000
