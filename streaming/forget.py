@@ -37,6 +37,7 @@ from feature_repo.stores.generations import read_generation
 from feature_repo.stores.redis_connection import connect
 from feature_repo.stores.redis_layout import entity_key_encoder
 from streaming.checkpoints import CheckpointError, PartitionCheckpoint
+from streaming.forget_values import delete_predictions, delete_values
 from streaming.forgetting import CUSTOMER, partitions_of
 from streaming.live_logs import Source
 from streaming.log.frames import Partition
@@ -112,7 +113,7 @@ def forget(
         work = _Forgetting(setup, client, tombstones, customer, key, report)
         work.free_partitions(wait)
         progress("partitions", len(report.by_stream) + len(report.here))
-        report.online += work.delete_predictions()
+        report.online += delete_values(client, customer) + delete_predictions(client, customer)
         _refuse_other_sets(setup, tombstones, key)
         settings.offline.mkdir(parents=True, exist_ok=True)
         with rewriting(settings.offline):
@@ -185,20 +186,6 @@ class _Forgetting:
         if generation is None or place_of(*self._own) not in cuts:
             return None
         return Later(self._own[1], generation.number, cuts[place_of(*self._own)])
-
-    def delete_predictions(self) -> int:
-        """Delete the customer's predictions from the output log of the stream scorer."""
-        deleted = 0
-        name = self._customer.encode()
-        for stream in self._client.scan_iter(b"daima:predictions:*", count=10_000):
-            if self._client.type(stream) != b"stream":
-                continue
-            last = b"-"
-            while entries := self._client.xrange(stream, last, "+", count=5_000):
-                its = [at for at, fields in entries if fields.get(b"customer") == name]
-                deleted += int(self._client.xdel(stream, *its)) if its else 0
-                last = b"(" + entries[-1][0]
-        return deleted
 
     def _applied(self) -> tuple[str, ...]:
         found = self._tombstones.read().tombstones[self._key]

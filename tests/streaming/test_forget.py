@@ -18,11 +18,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import redis
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value
 
 from feature_repo.contracts.features import FEATURE_SET
-from feature_repo.contracts.settings import Settings
+from feature_repo.contracts.settings import PROJECT, Settings
 from feature_repo.stores.event_history import read_in_log_order
 from feature_repo.stores.forgotten import ForgottenFile, key_of
+from feature_repo.stores.online_keys import hash_key
 from feature_repo.stores.redis_layout import entity_key_encoder
 from streaming.backfill import backfill, event_source
 from streaming.compaction import compact_tables
@@ -336,6 +339,23 @@ def test_a_customer_of_whom_nothing_is_known(client: Any, settings: Settings) ->
     report = forget(settings, "nobody")
     assert (report.known, report.rows) == (False, 0)
     assert list(ForgottenFile(settings.offline).read().tombstones) == [key_of("nobody")]
+
+
+def test_values_of_pairs_go_too(client: Any, settings: Settings) -> None:
+    def stored(**keys: str) -> bytes:
+        proto = EntityKey(
+            join_keys=list(keys), entity_values=[Value(string_val=key) for key in keys.values()]
+        )
+        key = hash_key(proto, PROJECT)
+        client.hset(key, "field", "value")
+        return key
+
+    stored(customer_id=WHO, device_id="d1")
+    stored(customer_id=WHO, device_id="d2")
+    others = {stored(customer_id="c4", device_id="d1"), stored(device_id=WHO)}
+    assert forget(settings, WHO).online == 2
+    left = set(client.scan_iter())
+    assert {key for key in left if WHO.encode() in key or b"device_id" in key} == others
 
 
 def test_predictions_are_deleted(client: Any, settings: Settings) -> None:
