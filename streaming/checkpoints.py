@@ -35,6 +35,9 @@ FORMAT = 1
 BASES_KEPT = 3
 _MANIFEST = "manifest.json"
 _LOCK = "lock"
+# Batches of events of this size are written as they are; smaller ones joined: hundreds of small
+# ones take longer to write, and to read, than to copy.
+_LARGE = 4_096
 RESTART = "replay the log from its beginning: daima stream --restart"
 
 
@@ -186,10 +189,12 @@ class PartitionCheckpoint:
         # than writing them.
         if not all(batch.schema.equals(batches[0].schema) for batch in batches):
             batches = [batch.select(columns) for batch in batches]
-        events = _joined(pa.Table.from_batches(batches).select(columns))
+        events = pa.Table.from_batches(batches).select(columns)
+        if len(events) < _LARGE * len(batches):
+            events = events.combine_chunks()
         with (self._folder / name).open("wb") as file:
             with pa.ipc.new_file(file, events.schema) as writer:
-                writer.write_batch(events)
+                writer.write_table(events)
             file.flush()
             os.fsync(file.fileno())
         last = self._chain[-1]

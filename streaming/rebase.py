@@ -13,8 +13,8 @@ from streaming.log.frames import Partition
 from streaming.updates import Snapshot
 
 # Events of a partition folded since its last base, after which a restart would take too long:
-# 0.2 s of folding, of each of 8 partitions.
-REBASE_EVENTS = 125_000
+# 0.4 s of folding, of each of 4 partitions.
+REBASE_EVENTS = 250_000
 # And epochs, each a file: a quiet stream is rebased about once in ten minutes.
 REBASE_EPOCHS = 60
 # Writing a base of 100 MB takes a moment, too: two of them begin this far apart.
