@@ -24,7 +24,7 @@ PRESENT, NULL, NOT_FOUND, EXPIRED = (
     int(FieldStatus.Value(name))
     for name in ("PRESENT", "NULL_VALUE", "NOT_FOUND", "OUTSIDE_MAX_AGE")
 )
-_NULLS = (b"", b"\x98\x01\x00")  # a Value with nothing set, and one with null_val set
+_NULL = b"\x98\x01\x00"  # a Value with null_val set; one with nothing set is empty
 _instant_us = lru_cache(maxsize=4096)(decode_timestamp)  # rows of one run often share theirs
 _LENGTHS = tuple(bytes((0x0A, length)) for length in range(128))
 
@@ -76,7 +76,7 @@ def columns_of(view: ViewRead, fields: Sequence[HashValues], now_us: int) -> lis
     columns = []
     for at, name in enumerate(view.names):
         raw = fields[view.at + 1 + at]
-        if outcomes is None and None not in raw and not any(null in raw for null in _NULLS):
+        if outcomes is None and None not in raw and b"" not in raw and _NULL not in raw:
             columns.append(Column(name, raw, None, times, view.types[at]))  # type: ignore[arg-type]
             continue
         statuses = bytearray(outcomes or bytes((PRESENT,)) * len(raw))
@@ -86,7 +86,7 @@ def columns_of(view: ViewRead, fields: Sequence[HashValues], now_us: int) -> lis
                 continue
             if value is None:
                 statuses[row] = NOT_FOUND
-            elif value in _NULLS:
+            elif not value or value == _NULL:
                 statuses[row] = NULL
             else:
                 values[row] = value

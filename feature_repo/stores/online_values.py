@@ -37,23 +37,24 @@ _SCALARS = {
     0x35: "float_val",
     0x38: "bool_val",
 }
-# What a declared type makes Feast do with a stored scalar: nothing.
-_PLAIN = {
-    None,
-    ValueType.BYTES,
-    ValueType.STRING,
-    ValueType.INT32,
-    ValueType.INT64,
+# What a declared type makes Feast do with a stored scalar: nothing. A tuple, the usual ones first:
+# the members of an enumeration are found by identity, while hashing one costs as much as a value.
+_PLAIN = (
     ValueType.DOUBLE,
+    ValueType.INT64,
+    ValueType.STRING,
     ValueType.FLOAT,
     ValueType.BOOL,
-}
+    ValueType.INT32,
+    ValueType.BYTES,
+    None,
+)
 # First byte of an encoded list of reals -> the bytes of its tag, and its numbers.
 _REALS: dict[int, tuple[bytes, Any]] = {
     0x7A: (b"\x7a", np.dtype("<f8")),
     0x82: (b"\x82\x01", np.dtype("<f4")),
 }
-_REAL_LISTS = {ValueType.DOUBLE_LIST, ValueType.FLOAT_LIST}
+_REAL_LISTS = (ValueType.FLOAT_LIST, ValueType.DOUBLE_LIST)
 
 
 def _column_type() -> Any:
