@@ -37,6 +37,9 @@ EXAMPLE: dict[str, Any] = {
     "counterparty_id": "p7",
     "channel": "app",
 }
+# A new producer that counts its messages may send after a second only, and again after each message
+# that was not confirmed in time. What comes twice changes nothing: events have ids.
+_KAFKA = {"DAIMA_KAFKA_ENABLE_IDEMPOTENCE": "false"}
 _Documents = Annotated[list[msgspec.Raw], msgspec.Meta(min_length=1, max_length=MAX_EVENTS)]
 _decode_batch = msgspec.json.Decoder(_Documents).decode
 _SPACE = b" \t\r\n"
@@ -186,7 +189,7 @@ def open_intake(
         settings.events_to,
         feature_set,
         settings.shared.redis,
-        environ,
+        {**_KAFKA, **environ},
         patience=settings.store_timeout,
     )
     return EventIntake(Intake(opens, settings.event_letters), metrics, settings.events_waiting)

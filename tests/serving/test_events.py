@@ -16,6 +16,7 @@ from litestar.testing import TestClient
 
 from feature_repo.contracts.events import EVENT_SCHEMA
 from feature_repo.contracts.money import ExchangeRates
+from feature_repo.contracts.settings import SHARDS
 from serving.ingest import EXAMPLE, MAX_EVENTS, EventIntake, NoEventError
 from serving.metrics import Metrics
 from serving.overload import OverloadError
@@ -40,7 +41,7 @@ def logged(valkey: str) -> list[dict[str, Any]]:
     """The whole events that stand in the log."""
     host, port = valkey.split(":")
     with redis.Redis(host=host, port=int(port)) as client:
-        partitions = {("customer", shard): None for shard in range(8)}
+        partitions = {("customer", shard): None for shard in range(SHARDS)}
         frames = ValkeyLogReader(client, partitions, stopped=lambda: False).poll()
     return [row for frame in frames if isinstance(frame, Frame) for row in frame.events.to_pylist()]
 

@@ -249,12 +249,13 @@ def test_a_day_that_cannot_be_removed_is_told_and_left(
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"DAIMA_FEATURE_LOG_DAYS": "0"}, {"DAIMA_FEATURE_LOG_DAYS": "1.5"}, {"DAIMA_FEATURE_LOG_SHARE": "2"}, {"DAIMA_FEATURE_LOG_SHARE": "x"},
-              {"DAIMA_FEATURE_LOG_BY": "hour"}],
-)  # fmt: skip
-def test_a_wrong_setting_is_refused(wrong: dict[str, str]) -> None:
-    with pytest.raises(SettingsError, match=next(iter(wrong))):
-        FeatureLogSettings.from_env(wrong)
+    ("name", "text"),
+    [("SHARE", "2"), ("SHARE", "x"), ("BY", "hour"), ("DAYS", "0"), ("DAYS", "1.5")],
+)
+def test_a_wrong_setting_is_refused(name: str, text: str) -> None:
+    setting = f"DAIMA_FEATURE_LOG_{name}"
+    with pytest.raises(SettingsError, match=setting):
+        FeatureLogSettings.from_env({setting: text})
 
 
 def test_what_is_declared_is_read() -> None:
