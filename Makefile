@@ -44,7 +44,8 @@ format: $(STAMP) ## Format and fix what ruff can
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 bench: $(STAMP) ## The benchmarks; each prints one JSON object as its last line
-	@for name in simulator engine pipeline freshness backfill recovery kill differential replay globo; do \
+	@for name in simulator engine pipeline freshness backfill recovery kill differential replay globo \
+	  online_store serving "serving --soak"; do \
 	  echo "== tests.benchmarks.$$name"; $(BIN)/python -m tests.benchmarks.$$name --json || exit 1; done
 
 lock: ## Resolve pyproject.toml into requirements.lock (needs uv on the PATH)
