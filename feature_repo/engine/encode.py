@@ -35,6 +35,7 @@ _COMPARE: dict[Operator, Callable[..., Any]] = {
 }
 _INSIDE = frozenset(EventType) - OUTSIDE_SESSION
 _LABEL = EVENT_TYPE_CODE[EventType.LABEL]
+_FEW = 64
 _Bits = npt.NDArray[np.bool_]
 _Words = npt.NDArray[np.int64]
 
@@ -61,10 +62,14 @@ class Interner:
 
     def codes_of(self, distinct: list[str], places: npt.NDArray[np.int32]) -> _Words:
         """One code a place in `distinct`; 0 for the place behind its last, which is null's."""
-        codes = np.zeros(len(distinct) + 1, np.int64)
-        few = len(places) < len(distinct)
-        for at in np.unique(places).tolist() if few else range(len(distinct)):
-            if at < len(distinct):
+        null = len(distinct)
+        if len(places) <= _FEW:  # so many calls of numpy take as long
+            found = [self._code(distinct[at]) if at < null else 0 for at in places.tolist()]
+            return np.array(found, np.int64)
+        codes = np.zeros(null + 1, np.int64)
+        few = len(places) < null
+        for at in np.unique(places).tolist() if few else range(null):
+            if at < null:
                 codes[at] = self._code(distinct[at])
         result: _Words = codes[places]
         return result

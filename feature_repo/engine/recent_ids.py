@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 _ROWS = 4_096  # batches of fewer events are joined with the next
+_BATCHES = 32  # that wait to be joined: joining two takes as long as joining so many
 _SCHEMA = pa.schema([("id", pa.string()), ("key", pa.string())])
 # Level 1: 0.05 µs an event.
 _PACKING = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", 1))
@@ -48,14 +49,15 @@ class RecentIds:
         self._packed: deque[_Packed] = deque()
         self._packed_bytes = 0
         self._newest_us = 0
-        # The last events, plain until there are some more.
+        # The last events, plain until there are some more; the newest of them not joined yet.
         self._last = _NOTHING
-        self._last_first = self._last_newest_us = 0
+        self._added: list[pa.RecordBatch] = []
+        self._last_rows = self._last_first = self._last_newest_us = 0
 
     @property
     def nbytes(self) -> int:
         """Bytes of the texts kept."""
-        return self._packed_bytes + int(self._last.nbytes)
+        return self._packed_bytes + int(self._joined().nbytes)
 
     def add(
         self, ids: pa.Array, keys: pa.Array, known_us: npt.NDArray[np.int64], first: int
@@ -67,30 +69,31 @@ class RecentIds:
         oldest_us = self._newest_us - self._lateness_us
         while self._packed and self._packed[0].newest_us < oldest_us:
             self._packed_bytes -= self._packed.popleft().texts.size
-        if len(self._last) >= _ROWS:
+        if self._last_rows >= _ROWS:
             self._take_up(self._pack())
-            self._last = _NOTHING
+            self._last, self._last_rows = _NOTHING, 0
         newest_us = int(known_us.max())
-        if len(self._last):
+        if self._last_rows:
             newest_us = max(newest_us, self._last_newest_us)
         else:
             self._last_first = first
         self._last_newest_us = newest_us
         self._newest_us = max(self._newest_us, newest_us)
-        # Joining copies: a slice would hold the whole frame that it came in.
-        added = pa.RecordBatch.from_arrays([ids, keys], schema=_SCHEMA)
-        self._last = pa.concat_batches([self._last, added])
+        self._added.append(pa.RecordBatch.from_arrays([ids, keys], schema=_SCHEMA))
+        self._last_rows += len(ids)
+        if len(self._added) >= _BATCHES:
+            self._joined()
 
     def find(self, numbers: npt.NDArray[np.int64]) -> tuple[pa.Array, pa.Array]:
         """(ids, keys) of events by number; null where they are forgotten."""
         ids: list[Any] = [None] * len(numbers)
         keys: list[Any] = [None] * len(numbers)
         firsts = [batch.first for batch in self._packed]
-        if len(self._last):
+        if len(last := self._joined()):
             firsts.append(self._last_first)
         whose = np.searchsorted(np.array(firsts, np.int64), numbers, side="right") - 1
         for batch in np.unique(whose[whose >= 0]).tolist():
-            texts = self._packed[batch].texts_of() if batch < len(self._packed) else self._last
+            texts = self._packed[batch].texts_of() if batch < len(self._packed) else last
             for at in np.flatnonzero(whose == batch).tolist():
                 row = int(numbers[at]) - firsts[batch]
                 if row < len(texts):
@@ -100,7 +103,7 @@ class RecentIds:
 
     def forget(self, key: str) -> None:
         """Put nulls in the place of a key's events; the others keep their numbers."""
-        self._last = _without(self._last, key)
+        self._last = _without(self._joined(), key)
         self._packed = deque(
             batch
             if (kept := _without(whole := batch.texts_of(), key)) is whole
@@ -111,7 +114,7 @@ class RecentIds:
 
     def snapshot(self) -> dict[str, Any]:
         """Plain data; the texts are shared, as they never change."""
-        batches = [*self._packed, self._pack()] if len(self._last) else list(self._packed)
+        batches = [*self._packed, self._pack()] if self._last_rows else list(self._packed)
         return {
             "first": np.array([batch.first for batch in batches], np.int64),
             "newest_us": np.array([batch.newest_us for batch in batches], np.int64),
@@ -125,8 +128,16 @@ class RecentIds:
             self._newest_us = max(self._newest_us, newest_us)
             self._take_up(_Packed(first, newest_us, pa.py_buffer(texts)))
 
+    def _joined(self) -> pa.RecordBatch:
+        """The last events as one batch."""
+        if self._added:
+            # Joining copies: a slice would hold the whole frame that it came in.
+            self._last = pa.concat_batches([self._last, *self._added])
+            self._added.clear()
+        return self._last
+
     def _pack(self) -> _Packed:
-        return _Packed(self._last_first, self._last_newest_us, _packed_texts(self._last))
+        return _Packed(self._last_first, self._last_newest_us, _packed_texts(self._joined()))
 
     def _take_up(self, batch: _Packed) -> None:
         self._packed.append(batch)

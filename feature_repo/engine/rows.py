@@ -7,7 +7,7 @@ A live stream folds a few events at a time, and joins their rows before it write
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ class FeatureRows:
         times_us: (n,) instants that the rows are as of.
         outputs, order: row k is row order[k] of the outputs.
         texts: turns codes into texts.
+        in_order: whether row k is row k of the outputs, and there are no others.
     """
 
     program: Program
@@ -38,6 +39,7 @@ class FeatureRows:
     outputs: Outputs
     order: npt.NDArray[np.int64]
     texts: Texts
+    in_order: bool = False
 
     def __len__(self) -> int:
         return len(self.order)
@@ -48,9 +50,7 @@ class FeatureRows:
             return self
         outputs = self.outputs.taken(self.order)
         order = np.arange(len(self))
-        return FeatureRows(
-            self.program, self.ids, self.keys, self.times_us, outputs, order, self.texts
-        )
+        return replace(self, outputs=outputs, order=order, in_order=True)
 
     def to_batch(self) -> pa.RecordBatch:
         """The rows as Arrow, of `program.row_schema`."""
@@ -65,7 +65,9 @@ def join_rows(parts: Sequence[FeatureRows]) -> FeatureRows:
     if len(parts) == 1:
         return parts[0]
     first = parts[0]
-    outputs = Outputs.joined([part.outputs.taken(part.order) for part in parts])
+    outputs = Outputs.joined(
+        [part.outputs if part.in_order else part.outputs.taken(part.order) for part in parts]
+    )
     return FeatureRows(
         first.program,
         pa.concat_arrays([part.ids for part in parts]),
@@ -74,4 +76,5 @@ def join_rows(parts: Sequence[FeatureRows]) -> FeatureRows:
         outputs,
         np.arange(sum(map(len, parts))),
         first.texts,
+        in_order=True,
     )
