@@ -13,7 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from feature_repo.contracts.settings import Settings
-from infra.checkup import CHECKS, Finding, Level, problem
+from infra.checkup import CHECKS
+from infra.finding import Finding, Level, problem
 from infra.stack_file import settings_at
 
 _MARKS = {

@@ -4,6 +4,9 @@ An answer to HMGET is an array of bulk strings (RESP); a field is a `Value` prot
 `Timestamp` (`feature_repo/stores/redis_layout.py`). Nothing becomes a Python object on the way:
 measured, 25 fields take 6 µs as objects and 0.4 µs here. What is wrong with bytes harms their own
 field: it is missing, and its mark says UNREADABLE.
+
+All of it is one file, and long: numba keeps what it has compiled by a kernel's own file, so that a
+kernel would go on with the former version of one that it calls in another.
 """
 
 from __future__ import annotations

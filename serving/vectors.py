@@ -11,76 +11,36 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
-from feature_repo.contracts.events import to_epoch_us
-from serving import stored_kernel as kernel
 from serving.messages import Context
-from serving.statuses import Statuses, StatusTable
+from serving.statuses import StatusTable
 from serving.store_connection import StoreConnection
-from serving.store_wire import Ask, Bytes
-from serving.vector_plan import HashTables, VectorPlan, plan_vectors
+from serving.vector_memory import Scratch, warm_kernels
+from serving.vector_plan import VectorPlan, plan_vectors
+from serving.vector_request import NO_CONTEXT, Reading, ScoringError, Vectors, Wanted
+from serving.vector_turn import Turn
 
 if TYPE_CHECKING:
     from serving.models import ServedModel
 
-Matrix = npt.NDArray[np.float64]
-Encode = Callable[[str], bytes]
-NO_CONTEXT = Context()
+__all__ = [
+    "NO_CONTEXT",
+    "Keys",
+    "Reading",
+    "ScoringError",
+    "VectorReader",
+    "Vectors",
+    "warm_kernels",
+]
 
+Encode = Callable[[str], bytes]
 
 # How long requests wait for an answer on its way, to go out together with what comes until then:
 # longer than a healthy store takes, and short beside the wait for one that is not.
 _HOLD_S = 0.0005
 _MOST_REMEMBERED = 50_000
-
-
-class ScoringError(Exception):
-    """A version failed on a matrix; the cause says how."""
-
-
-@dataclass(frozen=True, slots=True)
-class Vectors:
-    """Rows of one request, read and scored.
-
-    Attributes:
-        as_of: the instant as of which they were read.
-        matrix: (n, width).
-        statuses: (n) what became of each feature.
-        ages_s: (n) view -> seconds.
-        corridors: (n) whose features were used.
-        scores, predictions, probabilities: (n) each, as `ServedModel.score` gives them.
-    """
-
-    as_of: datetime
-    matrix: Matrix
-    statuses: list[Statuses]
-    ages_s: list[dict[str, float]]
-    corridors: list[str | None]
-    scores: list[float]
-    predictions: list[float]
-    probabilities: list[float] | None
-
-
-Reading = asyncio.Future[Vectors]
-
-
-@dataclass(slots=True)
-class _Wanted:
-    """What one request wants; its rows begin at `first`."""
-
-    customers: Sequence[str]
-    as_of: datetime | None
-    corridor: str | None
-    counterparty: str | None
-    context: Context
-    first: int
-    done: Reading
 
 
 @dataclass(frozen=True)
@@ -144,7 +104,7 @@ class VectorReader:
             turn.held = False
             loop.call_soon(self._send)
         done: Reading = loop.create_future()
-        wanted = _Wanted(customers, as_of, corridor, counterparty, context, turn.rows, done)
+        wanted = Wanted(customers, as_of, corridor, counterparty, context, turn.rows, done)
         turn.wanted.append(wanted)
         turn.rows += len(customers)
         return done
@@ -177,297 +137,3 @@ class VectorReader:
         if len(known) >= _MOST_REMEMBERED and customer not in known:
             del known[next(iter(known))]
         known[customer] = corridor
-
-
-class Scratch:
-    """Working memory of the kernels, kept from turn to turn."""
-
-    def __init__(self) -> None:
-        self.words = np.zeros(1 << 12, np.int64)
-        self.raw = self.words.view(np.uint8)
-        self.begins = np.zeros(64, np.int64)
-        self.ends = np.zeros(64, np.int64)
-        self.corridor_at = np.zeros((64, 2), np.int64)
-        self.bits = np.zeros(1, np.int64)
-        self.bits_as_double = self.bits.view(np.float64)
-        self.bits_as_single = self.bits.view(np.float32)
-
-    def fit(self, rows: int, size: int) -> None:
-        """Make room for so many rows and bytes."""
-        if size // 8 + 1 > len(self.words):
-            self.words = np.zeros(2 * (size // 8 + 1), np.int64)
-            self.raw = self.words.view(np.uint8)
-        if rows > len(self.begins):
-            self.begins = np.zeros(2 * rows, np.int64)
-            self.ends = np.zeros(2 * rows, np.int64)
-            self.corridor_at = np.zeros((2 * rows, 2), np.int64)
-
-
-class Rows:
-    """Matrix, marks and ages of some rows, to be filled by `stored_kernel.decode`."""
-
-    __slots__ = ("ages", "marks", "matrix")
-
-    def __init__(self, plan: VectorPlan, rows: int) -> None:
-        self.matrix = np.empty((rows, plan.width))
-        self.marks = np.empty((rows, plan.mark_count), np.uint8)
-        self.ages = np.empty((rows, plan.view_count), np.int64)
-
-    def fill_absent(self) -> None:
-        """Rows of which nothing is found."""
-        self.matrix.fill(np.nan)
-        self.marks.fill(kernel.NOT_FOUND)
-        self.ages.fill(kernel.NO_AGE)
-
-
-class Turn:
-    """The requests of one turn of the loop, for one model version."""
-
-    def __init__(self, reader: VectorReader) -> None:
-        self.reader = reader
-        self.wanted: list[_Wanted] = []
-        self.rows = 0
-        self.held = False
-
-    def send(self) -> None:
-        """Ask the store for everything that is known to be needed."""
-        reader, plan, keys = self.reader, self.reader.plan, self.reader.keys
-        self.now = reader.clock()
-        self.times = np.empty(self.rows, np.int64)
-        now_us = to_epoch_us(self.now)
-        self.filled = Rows(plan, self.rows)
-        if plan.customer.is_empty:
-            self.filled.fill_absent()
-        self.corridors: list[str | None] = [None] * self.rows
-        # (key, instant) -> rows: a key is read and computed once an instant.
-        self.named: dict[tuple[str, int], list[int]] = {}
-        self.payees: dict[tuple[str, int], list[int]] = {}
-        payload: list[bytes] = []
-        asked = 0
-        by_corridor = not plan.corridor.is_empty
-        guesses = reader.last_corridors if by_corridor and plan.customer.corridor >= 0 else {}
-        for wanted in self.wanted:
-            count = len(wanted.customers)
-            last = wanted.first + count
-            at_us = now_us if wanted.as_of is None else to_epoch_us(wanted.as_of)
-            self.times[wanted.first : last] = at_us
-            if not plan.customer.is_empty:
-                _add_commands(payload, plan.customer, keys.customer, wanted.customers)
-                asked += count
-            if wanted.corridor is not None:
-                self.corridors[wanted.first : last] = [wanted.corridor] * count
-                if by_corridor:
-                    self.named.setdefault((wanted.corridor, at_us), []).extend(
-                        range(wanted.first, last)
-                    )
-            elif guesses:
-                for customer in wanted.customers:
-                    guess = guesses.get(customer)
-                    if guess is not None:  # rows are added if it turns out right
-                        self.named.setdefault((guess, at_us), [])
-            if wanted.counterparty is not None and not plan.counterparty.is_empty:
-                self.payees.setdefault((wanted.counterparty, at_us), []).extend(
-                    range(wanted.first, last)
-                )
-        _add_commands(payload, plan.corridor, keys.corridor, (name for name, _ in self.named))
-        _add_commands(payload, plan.counterparty, keys.counterparty, (n for n, _ in self.payees))
-        asked += len(self.named) + len(self.payees)
-        if not asked:
-            self._finish()
-            return
-        reader.connection.ask(Ask(b"".join(payload), asked, self._take, self._fail))
-        reader.connection.flush()
-
-    def _take(self, buffer: Bytes, begin: int, end: int) -> None:
-        """Decode the answers; ask for the corridors that they name."""
-        plan = self.reader.plan
-        at = begin
-        if not plan.customer.is_empty:
-            at = self._decode(plan.customer, buffer, at, end, self.rows, self.times, self.filled)
-        own: dict[tuple[str, int], list[int]] = {}
-        if not plan.corridor.is_empty and plan.customer.corridor >= 0:
-            own = self._own_corridors()
-        at = self._decode_shared(plan.corridor, buffer, at, end, self.named)
-        self._decode_shared(plan.counterparty, buffer, at, end, self.payees)
-        if not own:
-            self._finish()
-            return
-        payload: list[bytes] = []
-        _add_commands(payload, plan.corridor, self.reader.keys.corridor, (name for name, _ in own))
-
-        def take(buffer: Bytes, begin: int, end: int) -> None:
-            self._decode_shared(plan.corridor, buffer, begin, end, own)
-            self._finish()
-
-        connection = self.reader.connection
-        connection.ask(Ask(b"".join(payload), len(own), take, self._fail))
-        connection.flush()
-
-    def _decode(  # noqa: PLR0917 - from where, how many, into what
-        self,
-        tables: HashTables,
-        buffer: Bytes,
-        at: int,
-        end: int,
-        rows: int,
-        times: npt.NDArray[np.int64],
-        into: Rows,
-    ) -> int:
-        plan, scratch = self.reader.plan, self.reader.scratch
-        scratch.fit(rows, end - at)
-        marks_first = len(plan.refs)
-        wrong, at, longest = kernel.decode(
-            buffer, at, end, rows, tables.fields, tables.ttls, marks_first,
-            plan.texts, plan.text_ends, times,
-            into.matrix, into.marks, into.ages,
-            scratch.words, scratch.begins, scratch.ends,
-            scratch.bits, scratch.bits_as_double, scratch.bits_as_single,
-        )  # fmt: skip
-        if wrong:
-            raise self.reader.connection.refused(buffer[at : at + 64].tobytes())
-        states = tables.reader
-        if states is not None:
-            states.evaluate(scratch.words, scratch.begins, scratch.ends, times, rows, longest)
-            kernel.spread(
-                tables.computed, tables.state_view, marks_first, rows,
-                states.outcome, states.text_at, states.integers, states.floats, states.ok,
-                scratch.raw, plan.texts, plan.text_ends, tables.corridor,
-                into.matrix, into.marks, into.ages, scratch.corridor_at,
-            )  # fmt: skip
-        return int(at)
-
-    def _decode_shared(
-        self,
-        tables: HashTables,
-        buffer: Bytes,
-        at: int,
-        end: int,
-        keyed: dict[tuple[str, int], list[int]],
-    ) -> int:
-        """Decode one answer a key, and copy it to the key's rows."""
-        if not keyed:
-            return at
-        times = np.array([at_us for _, at_us in keyed], np.int64)
-        read = Rows(self.reader.plan, len(keyed))
-        at = self._decode(tables, buffer, at, end, len(keyed), times, read)
-        rows = [row for group in keyed.values() for row in group]
-        sources = [source for source, group in enumerate(keyed.values()) for _ in group]
-        kernel.share(
-            np.array(rows, np.int64), np.array(sources, np.int64),
-            tables.columns, tables.marks, tables.views,
-            read.matrix, read.marks, read.ages,
-            self.filled.matrix, self.filled.marks, self.filled.ages,
-        )  # fmt: skip
-        return at
-
-    def _own_corridors(self) -> dict[tuple[str, int], list[int]]:
-        """Add rows to the corridors read along; those of other corridors, which are to be read."""
-        reader, named, corridors = self.reader, self.named, self.corridors
-        raw = reader.scratch.raw
-        places = reader.scratch.corridor_at[: self.rows].tolist()
-        times = self.times.tolist()
-        own: dict[tuple[str, int], list[int]] = {}
-        for wanted in self.wanted:
-            if wanted.corridor is not None:
-                continue
-            for row, customer in enumerate(wanted.customers, wanted.first):
-                at, length = places[row]
-                name = raw[at : at + length].tobytes().decode() if length >= 0 else None
-                reader.remember_corridor(customer, name)
-                if name is None:
-                    continue
-                corridors[row] = name
-                key = name, times[row]
-                group = named.get(key)
-                if group is None:
-                    group = own.setdefault(key, [])
-                group.append(row)
-        return own
-
-    def _finish(self) -> None:
-        """Score all rows, and hand each request its own."""
-        served, plan = self.reader.served, self.reader.plan
-        filled = self.filled
-        if plan.request:
-            for wanted in self.wanted:
-                self._fill_from_request(wanted)
-        try:
-            scored = served.score(filled.matrix)
-        except Exception as error:
-            reason = ScoringError(f"{served.name} version {served.version}")
-            reason.__cause__ = error
-            self._fail(reason)
-            return
-        scores, predictions = scored[0].tolist(), scored[1].tolist()
-        chances = None if scored[2] is None else scored[2].tolist()
-        statuses, ages = self.reader.statuses.rows(filled.marks, filled.ages)
-        for wanted in self.wanted:
-            if wanted.done.done():  # its request has gone
-                continue
-            first, last = wanted.first, wanted.first + len(wanted.customers)
-            wanted.done.set_result(
-                Vectors(
-                    wanted.as_of or self.now,
-                    filled.matrix[first:last],
-                    statuses[first:last],
-                    ages[first:last],
-                    self.corridors[first:last],
-                    scores[first:last],
-                    predictions[first:last],
-                    None if chances is None else chances[first:last],
-                )
-            )
-        self._end()
-
-    def _end(self) -> None:
-        """Once those who waited have had their turn: what comes until then goes out together."""
-        asyncio.get_running_loop().call_soon(self.reader.ended)
-
-    def _fill_from_request(self, wanted: _Wanted) -> None:
-        first, last = wanted.first, wanted.first + len(wanted.customers)
-        for item in self.reader.plan.request:
-            value: Any = (
-                wanted.corridor
-                if item.feature == "corridor"
-                else getattr(wanted.context, item.feature)
-            )
-            if item.categories is not None:
-                value = None if value is None else item.categories.get(value)
-            if value is not None:
-                self.filled.matrix[first:last, item.column] = value
-
-    def _fail(self, error: Exception) -> None:
-        for wanted in self.wanted:
-            if not wanted.done.done():
-                wanted.done.set_exception(error)
-        self._end()
-
-
-def _add_commands(payload: list[bytes], tables: HashTables, key_of: Encode, names: Any) -> None:
-    before, after = tables.command
-    for name in names:
-        key = key_of(name)
-        payload.append(b"%b%d\r\n%b%b" % (before, len(key), key, after))
-
-
-@lru_cache(maxsize=1)
-def warm_kernels() -> None:
-    """Compile the kernels, or load them from disk: the first request must not wait for that."""
-    scratch, words, none = Scratch(), np.zeros(1, np.int64), np.zeros(0, np.int64)
-    table = np.zeros((0, 8), np.int64)
-    matrix, marks = np.zeros((1, 1)), np.zeros((1, 1), np.uint8)
-    ages = np.zeros((1, 1), np.int64)
-    buffer = np.frombuffer(b"*0\r\n", np.uint8).copy()
-    kernel.skip_answers(buffer, 0, 4, 1)
-    kernel.decode(
-        buffer, 0, 4, 1, table[:, :6].copy(), none, 1, buffer, words, words,
-        matrix, marks, ages, scratch.words, scratch.begins, scratch.ends,
-        scratch.bits, scratch.bits_as_double, scratch.bits_as_single,
-    )  # fmt: skip
-    kernel.spread(
-        table, 0, 0, 1, words, words, ages, matrix, marks, scratch.raw, buffer, words, -1,
-        matrix, marks, ages, scratch.corridor_at,
-    )  # fmt: skip
-    kernel.share(
-        none, none, none, none, none, matrix, marks, ages, matrix, marks, ages
-    )  # fmt: skip

@@ -21,7 +21,7 @@ import uvloop
 
 from feature_repo.contracts.settings import Settings
 from feature_repo.engine.plain import PlainReader
-from serving import stored_kernel, vectors
+from serving import stored_kernel, vector_turn
 from serving.app import create_app
 from serving.catalog import load_catalog
 from serving.models import ServedModel
@@ -61,11 +61,11 @@ class Stages:
 
 def _instrument(stages: Stages) -> None:
     for stage, owner, name in (
-        ("store", vectors.Turn, "send"),
+        ("store", vector_turn.Turn, "send"),
         ("store", StoreWire, "buffer_updated"),
-        ("rest", vectors.Turn, "_finish"),
-        ("decoding", vectors.Turn, "_take"),
-        ("decoding", vectors.Turn, "_decode"),
+        ("rest", vector_turn.Turn, "_finish"),
+        ("decoding", vector_turn.Turn, "_take"),
+        ("decoding", vector_turn.Turn, "_decode"),
         ("decoding", stored_kernel, "decode"),
         ("decoding", stored_kernel, "spread"),
         ("decoding", stored_kernel, "share"),

@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 from feature_repo.contracts.features import FEATURE_SET
 from feature_repo.contracts.settings import Settings
 from feature_repo.stores.forgotten import ForgottenFile, Tombstone
-from infra import checkup
-from infra.checkup import Finding, Level
+from infra import checkup_store
 from infra.cli import app
 from infra.doctor import examine
+from infra.finding import Finding, Level
 from streaming.log.valkey_streams import ValkeyLog
 from streaming.run import run_live
 from tests.streaming.made_events import batch_of
@@ -105,7 +105,7 @@ def test_a_stream_that_does_not_run_is_missed(
     streamed: Settings, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ValkeyLog(client, FEATURE_SET, shards=2).append(batch_of(made(range(50, 60))))
-    monkeypatch.setattr(checkup, "_QUIET", -checkup._QUIET)
+    monkeypatch.setattr(checkup_store, "_QUIET", -checkup_store._QUIET)
     found = by_name(examine(streamed, NOWHERE))
     assert "daima stream" in found["event log"].mend
 
