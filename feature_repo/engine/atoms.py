@@ -75,9 +75,10 @@ def _take_up(A, AI, AF, a, V, VF, DK, DS, stamp, oi, row, i, ti):  # type: ignor
             oi[row, np.uintp(A[a, A_ROW] + 1 + n)] = value
     elif kind == MOMENTS_I:
         # Distances from the newest value: its own distance to the mean is within the spread.
+        # Values as floats, as where they are settled: beyond 2^53 both round them alike.
         if n == 0:
-            AI[a, 1] = value
-        distance = float(value - AI[a, 1])
+            AI[a, 1] = np.int64(float(value))
+        distance = float(value) - float(AI[a, 1])
         AF[a, 0] += distance
         AF[a, 1] += distance * distance
     else:

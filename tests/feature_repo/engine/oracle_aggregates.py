@@ -84,6 +84,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _std(values: Sequence[float]) -> float:
+    values = list(map(float, values))  # so it is defined: beyond 2^53 whole numbers are rounded
     mean = _exact(values) / len(values)
     spread = sum(((Fraction(value) - mean) ** 2 for value in values), Fraction(0))
     return math.sqrt(spread / len(values))

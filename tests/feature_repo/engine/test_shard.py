@@ -145,3 +145,15 @@ def test_events_that_no_feature_uses_change_nothing(program: Program) -> None:
     assert found.rows.equals(expected.rows)
     assert found.source.tolist() == [0, 1, 4]
     assert found.states.equals(expected.states)
+
+
+def test_a_spread_is_the_same_of_settled_and_of_young_events(program: Program) -> None:
+    """Also where floats no longer tell whole numbers apart: 2^53 + 1 counts as 2^53."""
+    shard = Shard(program)
+    young = fold(shard, payment(0, MINUTE, 2**53 + 1), payment(1, 2 * MINUTE, 2**53))
+    settled = fold(shard, *(view(2 + n, 10 * DAY + n * MINUTE) for n in range(40)))
+    spreads = [
+        folded.rows.column("lifetime_payment_submitted_amount_ref_minor_std")[-1].as_py()
+        for folded in (young, settled)
+    ]
+    assert spreads == [0.0, 0.0]
