@@ -110,5 +110,9 @@ class ClusterWire:
 async def close_client(client: Any) -> None:
     """Close a Cluster's client, and what it leaves open where it never got to know the Cluster."""
     await client.aclose()
-    for nodes in ("nodes_cache", "startup_nodes"):
-        await client.nodes_manager.aclose(nodes)
+    nodes = client.nodes_manager
+    for kept in ("nodes_cache", "startup_nodes"):
+        await nodes.aclose(kept)
+    # It closes nodes that left the Cluster in tasks that nobody else waits for.
+    if closing := set(getattr(nodes, "_background_tasks", ())):
+        await asyncio.wait(closing)

@@ -45,6 +45,8 @@ class StoreConnection:
         self._waiting: deque[Ask] = deque()
         self._wire: StoreWire | ClusterWire | None = None
         self._dialling: asyncio.Task[None] | None = None
+        # Connections that were given up and are not closed to the end yet.
+        self._leaving: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._flushing = self._sweeping = self._closed = False
 
@@ -94,13 +96,17 @@ class StoreConnection:
     async def close(self) -> None:
         """Close the connection; what waits fails."""
         self._closed = True
+        ending = set(self._leaving)
         if self._dialling is not None:
             self._dialling.cancel()
+            ending.add(self._dialling)
         self._fail(self._waiting, ConnectionError("closed"))
         self._waiting = deque()
         if self._wire is not None:
             self._wire.close()
             await self._wire.wait_closed()
+        if ending:
+            await asyncio.wait(ending)
 
     async def _answers(self, payload: bytes, answers: int) -> list[Any]:
         if self._closed:
@@ -134,6 +140,7 @@ class StoreConnection:
         self._dialling = None
         if self._closed:
             wire.close()
+            await wire.wait_closed()
             return
         wire.lost = self._lost
         self._wire = wire
@@ -141,7 +148,7 @@ class StoreConnection:
 
     def _lost(self, unanswered: deque[Ask], error: Exception) -> None:
         """The server has dropped the connection: ask again, what was not asked twice."""
-        self._wire = None
+        self._let_go()
         again = deque(ask for ask in unanswered if not ask.sent_before)
         self._fail((ask for ask in unanswered if ask.sent_before), error)
         if self._closed:
@@ -152,6 +159,14 @@ class StoreConnection:
         self._waiting.extendleft(reversed(again))
         self.flush()
 
+    def _let_go(self) -> None:
+        """Have the connection close by itself; the next request makes another."""
+        wire, self._wire = self._wire, None
+        if wire is not None and self._loop is not None:
+            leaving = self._loop.create_task(wire.wait_closed())
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+
     def _sweep(self) -> None:
         """Fail what has waited too long; a connection that does not answer is given up."""
         loop = self._loop
@@ -161,8 +176,9 @@ class StoreConnection:
         wire = self._wire
         unanswered = wire.unanswered if wire is not None else ()
         if unanswered and unanswered[0].at_s < late_s and wire is not None:
-            self._wire = None
-            self._fail(wire.abandon(), TimeoutError())
+            given_up = wire.abandon()
+            self._let_go()
+            self._fail(given_up, TimeoutError())
         late = deque(ask for ask in self._waiting if ask.at_s < late_s)
         if late:
             self._waiting = deque(ask for ask in self._waiting if ask.at_s >= late_s)

@@ -49,6 +49,8 @@ class Ask:
         self.at_s = 0.0
 
 
+_GOODBYE_S = 1.0
+_LOOK_S = 0.002
 Lost = Callable[[deque[Ask], Exception], None]
 
 
@@ -96,8 +98,15 @@ class StoreWire(asyncio.BufferedProtocol):
             self._transport.close()
 
     async def wait_closed(self) -> None:
-        """Wait for the transport, which closes in the next turn of the loop."""
+        """Wait for the transport: over TLS for the server's goodbye too, and that not for long."""
         await asyncio.sleep(0)
+        loop = asyncio.get_running_loop()
+        give_up_s = loop.time() + _GOODBYE_S
+        while self._transport is not None:
+            if loop.time() > give_up_s:
+                self._transport.abort()
+                give_up_s = float("inf")
+            await asyncio.sleep(_LOOK_S)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Part of the protocol."""

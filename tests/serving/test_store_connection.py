@@ -20,13 +20,8 @@ from feature_repo.contracts.errors import StoreUnavailableError
 from serving.settings import ServingSettings
 from serving.store_connection import StoreConnection
 from tests.conftest import free_port
-from tests.feature_repo.stores.test_online_connections import (
-    Relay,
-    certificate,
-    cluster_port,
-    join,
-    start_sentinel,
-)
+from tests.feature_repo.stores.relay import Relay, certificate
+from tests.feature_repo.stores.test_online_clusters import cluster_port, join, start_sentinel
 
 pytestmark = pytest.mark.xdist_group("serving")
 
@@ -60,6 +55,18 @@ def server(**config: Any) -> Iterator[ValkeyServer]:
 def fill(client: Any) -> None:
     client.hset("a", mapping={"one": b"1", "crlf": b"\r\n$3\r\n"})
     client.hset("b", mapping={"large": b"x" * 300_000})
+
+
+def fill_cluster(*ports: int) -> None:
+    """The same in a Cluster, and a key that is no hash; each server takes the keys of its slots."""
+    for port in ports:
+        with redis.Redis(port=port) as client:
+            for key, value in (("a", {"one": b"1", "crlf": b"\r\n$3\r\n"}),
+                               ("b", {"large": b"x" * 300_000})):  # fmt: skip
+                with contextlib.suppress(redis.ResponseError):
+                    client.hset(key, mapping=value)
+            with contextlib.suppress(redis.ResponseError):
+                client.set("text", "no hash")
 
 
 async def read_all(connection: StoreConnection) -> Any:
@@ -128,6 +135,7 @@ class Pieces:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
+        await asyncio.sleep(0.01)  # who was let in last is talked to a turn or two later
         await asyncio.gather(*(task for task in self._talking if task))
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -267,16 +275,13 @@ def test_a_cluster(settings: ServingSettings) -> None:
     ):
         join(one.port, two.port)
         address = f"redis+cluster://127.0.0.1:{one.port}"
-        with redis.RedisCluster(port=one.port, host="127.0.0.1") as client:
-            fill(client)
+        fill_cluster(one.port, two.port)
 
         async def read(connection: StoreConnection) -> Any:
             with pytest.raises(StoreUnavailableError):
                 await connection.read([(b"text", [b"one"])])
             return await asyncio.gather(read_all(connection), read_all(connection))
 
-        with redis.RedisCluster(port=one.port, host="127.0.0.1") as client:
-            client.set("text", "no hash")
         assert run(settings, address, read, timeout_s=5) == [WANTED, WANTED]
     with pytest.raises(StoreUnavailableError):
         run(settings, address, read_all)
