@@ -34,7 +34,7 @@ from typing import Any
 
 from feature_repo.contracts.settings import ROOT, Settings
 from tests.benchmarks import serving_feast as feast
-from tests.benchmarks.live import cores
+from tests.benchmarks.live import cores, pin
 from tests.benchmarks.machine import commit, hardware
 from tests.benchmarks.serving_servers import api, cpu_us, feature_writes, load, on_core
 from tests.benchmarks.serving_soak import soak
@@ -100,11 +100,12 @@ def measure(made: World, requests: int, here: set[int], elsewhere: set[int]) -> 
         batch = {"path": PREDICT, "bodies": _bodies(made, 500, 100, seed=2), "connections": 1}
         found["batch100"] = load(settings, elsewhere, port, batch | {"requests": requests})
     with feast.feast_serve(settings, here) as (port, _):
-        theirs = {
+        theirs: dict[str, Any] = {
             "path": feast.PATH,
             "bodies": feast.bodies(made.customers[:2_000], _CORRIDORS),
             "connections": FEAST_CONNECTIONS,
         }
+        feast.check(port, theirs["bodies"][0], made.refs)
         load(settings, elsewhere, port, theirs | {"requests": 200})
         wanted = {"requests": FEAST_REQUESTS, "seconds": FEAST_SECONDS}
         found["feast"] = load(settings, elsewhere, port, theirs | wanted)
@@ -145,6 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--soak", action="store_true", help="a million requests, swaps, memory")
     options = parser.parse_args(argv)
     here, elsewhere = cores()
+    pin(elsewhere)  # nothing but the server is on its core, also not what promotes meanwhile
     with world(2_000 if options.quick else CUSTOMERS, elsewhere) as made:
         if options.soak:
             figures = soak(made, here, elsewhere, seconds=20 if options.quick else 300)

@@ -6,6 +6,7 @@ corridor, which our side finds by itself.
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import shutil
@@ -52,6 +53,23 @@ def feast_serve(settings: Settings, core: set[int]) -> Iterator[tuple[int, int]]
     finally:
         process.terminate()
         process.wait(30)
+
+
+def check(port: int, body: str, refs: Sequence[str]) -> None:
+    """See that it answers with the features that our side predicts from, and finds values.
+
+    Raises:
+        RuntimeError: it does not: the sides would not be comparable.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("POST", PATH, body, {"Content-Type": "application/json"})
+    answer = json.loads(connection.getresponse().read())
+    connection.close()
+    names = answer["metadata"]["feature_names"]
+    missing = {ref.partition(":")[2] for ref in refs} - set(names)
+    found = [column["values"][0] for column in answer["results"]]
+    if missing or sum(value is not None for value in found) < len(refs) // 2:
+        raise RuntimeError(f"feast serve answers without {sorted(missing)}, or without values")
 
 
 def bodies(customers: Sequence[str], corridors: Sequence[str]) -> list[str]:

@@ -27,8 +27,10 @@ from feast.types import Array, Float32
 from feature_repo.contracts.definition import Dtype
 from feature_repo.contracts.feature_set import EntityKey
 from feature_repo.contracts.features import CORRIDOR, CUSTOMER, FEATURE_SET
+from feature_repo.contracts.model_files import GOLDEN_FILE, Golden
 from feature_repo.contracts.model_inputs import ModelInputs
 from feature_repo.contracts.settings import PROJECT, Settings
+from feature_repo.contracts.target_scale import BACK_TRANSFORMS
 from feature_repo.engine.program import compile_program
 from feature_repo.engine.projection import project
 from feature_repo.engine.shard import Shard
@@ -43,6 +45,7 @@ MODEL = "default_model"
 EMBEDDING = "customer_embedding"
 EMBEDDING_LENGTH = 64
 TREES, LEAVES = 200, 31
+GOLDEN_ROWS = 32
 CUSTOMERS = 20_000
 EVENTS_EACH = 25
 _WEEK_US = timedelta(days=7) // timedelta(microseconds=1)
@@ -222,7 +225,7 @@ def register(settings: Settings, seed: int) -> str:
     rows = rng.normal(size=(20_000, inputs.width)) * 10 ** rng.uniform(0, 4, inputs.width)
     weights = rng.normal(size=inputs.width) / rows.std(axis=0)
     target = np.log1p(np.abs(rows @ weights)) + rng.normal(size=len(rows)) * 0.1
-    options = {"objective": "regression", "num_leaves": LEAVES, "verbosity": -1, "num_threads": 2}
+    options = {"objective": "regression", "num_leaves": LEAVES, "verbosity": -1, "num_threads": 1}
     booster = lightgbm.train(options, lightgbm.Dataset(rows, target), TREES)
     client = MlflowClient(settings.mlflow_url, settings.mlflow_url)
     if not any(model.name == MODEL for model in client.search_registered_models()):
@@ -232,6 +235,10 @@ def register(settings: Settings, seed: int) -> str:
     (folder / "MLmodel").write_text(json.dumps({"flavors": {"lightgbm": {"data": "model.lgb"}}}))
     (folder / "model.lgb").write_text(booster.model_to_string())
     (folder / "model_inputs.json").write_bytes(inputs.to_json())
+    examples = rows[:GOLDEN_ROWS]
+    scores = np.asarray(booster.predict(examples, num_threads=1))
+    golden = Golden.of(examples, scores, BACK_TRANSFORMS["log1p"](scores), None)
+    (folder / GOLDEN_FILE).write_bytes(golden.to_json())
     version = client.create_model_version(
         MODEL,
         source=folder.as_uri(),
