@@ -128,6 +128,8 @@ def _bootstrap(reporter: Reporter, stack: LocalStack, *, simulated: bool) -> Non
     if simulated:
         train(reporter, stack)
         wait_for_model(reporter, stack)
+        # From now on: what the history would have been predicted is of no interest.
+        stack.keep_running("score-stream", "-m", "infra.cli", "score-stream", "--from-now")
     stack.keep_running("deployments", "-m", "flows.deployments")
 
 

@@ -105,6 +105,9 @@ def test_up_serves_every_page_and_ends_cleanly_on_ctrl_c(tmp_path: Path) -> None
         assert status.returncode == 0, status.stdout + status.stderr
         parts = json.loads(status.stdout.splitlines()[-1])["parts"]
         assert {part["name"] for part in parts} >= {"Prefect", "MLflow", "Feast UI"}
+        # Live logins and payments are scored as they come, in a process with a log of its own.
+        log = home / "logs" / "score-stream.log"
+        wait_for_text(process, log, "scoring session_duration for events of valkey")
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
     assert "everything has ended" in output.read_text()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,12 +59,37 @@ def test_a_server_serves_and_ends_on_sigterm(
         answer = httpx.post(f"{url}/v1/predict/{SERVICE}", json={"customers": ["c1"]})
         assert answer.status_code == 200
         assert answer.json()["version"] == "1"
+        if shutil.which("curl"):
+            for call, status in documented_calls():
+                assert pasted(call, url) == status, call
+        # An id with slashes goes past uvicorn's own reading of the path as well.
+        profile = httpx.get(f"{url}/v1/profile/uk%2F4//2").json()
+        assert profile["customer"] == "uk/4//2"
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) in {0, -signal.SIGTERM}
     finally:
         if process.poll() is None:
             process.kill()
             process.wait()
+
+
+def documented_calls() -> list[tuple[str, int]]:
+    """The calls in docs/api.md, each with the status that it says."""
+    text = (ROOT / "docs" / "api.md").read_text()
+    blocks = re.findall(r"```bash\n(.*?)```(?:\n+`HTTP (\d+)`)?", text, flags=re.DOTALL)
+    return [(block.strip(), int(status or 200)) for block, status in blocks if "curl" in block]
+
+
+def pasted(call: str, url: str) -> int:
+    """The status of a call as a shell does it, to a server on another port."""
+    here = call.replace("http://127.0.0.1:8000", url)
+    done = subprocess.run(
+        ["sh", "-c", f"{here} -o /dev/null -w '%{{http_code}}'"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(done.stdout)
 
 
 def is_ready(url: str) -> bool:
