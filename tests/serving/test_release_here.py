@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from litestar.testing import TestClient
 from mlflow import MlflowClient
 
 from feature_repo.contracts.model_files import Calibration, Golden
@@ -18,6 +19,7 @@ from serving import release
 from serving.bundles import SPARE, BundleStore, bundles_at
 from serving.catalog import Catalog
 from serving.champions import Champions, open_champions
+from serving.edge import Edge
 from serving.online import OnlineReader
 from serving.orders import Order, Orders, orders_at
 from serving.routing import CHALLENGER, Slot
@@ -76,6 +78,18 @@ def test_a_version_that_gives_other_numbers_than_at_training_is_refused(
     champions.refresh()
     assert champions.get(SERVICE).version == "3", "a difference in the last bits is none"
     assert champions.get(SERVICE).golden_rows == 4
+
+
+def test_a_foreign_version_without_golden_rows_serves_and_v1_models_says_so(
+    app: Edge, register: Training, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Training always writes them (`tests/training`): only what others registered lacks them."""
+    register(files={"golden.json": None})
+    with TestClient(app) as api:
+        wait_until(lambda: bool(api.get("/v1/models").json()["models"]))
+        (model,) = api.get("/v1/models").json()["models"]
+        assert (model["version"], model["golden_rows"]) == ("1", 0)
+    assert "it serves unverified" in caplog.text
 
 
 def test_wrong_golden_rows_leave_the_former_champion_serving(
