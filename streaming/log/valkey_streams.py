@@ -45,7 +45,7 @@ APPEND_ROWS = 16_384
 _RETRY_AFTER_S = 0.2
 _FIRST_ENTRIES = 16  # a poll and stream, until the size of entries is known
 _MOST_ENTRIES = 4_096
-# About 170,000 events: a stream that is behind looks at the log seldom, and catches up in large steps.
+# About 170,000 events: a stream that is behind catches up in large steps.
 _POLL_BYTES = 32 << 20
 _SHOWN = 500
 _START = "0-0"

@@ -36,6 +36,7 @@ from tests.streaming.store_reading import (
 )
 
 EPOCH = timedelta(seconds=0.2)
+LATER_US = to_epoch_us(START + timedelta(hours=3))
 
 
 @pytest.fixture
@@ -111,13 +112,12 @@ def test_both_stores_hold_what_the_oracle_says(
     assert (report.dead_letters, report.set_aside, report.duplicates) == (0, 0, 0)
     assert report.rows_online >= 7
     records = batch_of(events).to_pylist()
-    later_us = to_epoch_us(START + timedelta(hours=3))
     for entity, keys in ((CUSTOMER, "c0 c6"), (COUNTERPARTY, "p0 p2"), (CORRIDOR, "GB-NG")):
         views = FEATURE_SET.views_of(entity)
         for key in keys.split():
-            found = online_features(client, FEATURE_SET, entity, key, later_us)
+            found = online_features(client, FEATURE_SET, entity, key, LATER_US)
             if entity.hop is None:
-                expected = features_at(views, records, key, later_us)
+                expected = features_at(views, records, key, LATER_US)
                 assert found == pytest.approx(expected)
             assert any(found.values())
     rows = {row["event_id"]: row for row in offline_rows(settings, CUSTOMER).to_dicts()}
@@ -177,12 +177,28 @@ def test_the_live_stream_goes_on_from_a_file_and_from_itself(
     assert state_of(client, CUSTOMER, "c1") == state
     assert live(settings, _after(20)) == 0
     records = batch_of(events).to_pylist()
-    later_us = to_epoch_us(START + timedelta(hours=3))
     for entity, key in ((CUSTOMER, "c1"), (COUNTERPARTY, "p1")):
-        expected = features_at(FEATURE_SET.views_of(entity), records, key, later_us)
-        found = online_features(client, FEATURE_SET, entity, key, later_us)
+        expected = features_at(FEATURE_SET.views_of(entity), records, key, LATER_US)
+        found = online_features(client, FEATURE_SET, entity, key, LATER_US)
         assert found == pytest.approx(expected)
     assert archived_ids(settings) == sorted(event.event_id for event in events)
+
+
+def test_a_file_takes_the_partitions_of_the_log_that_is_there(
+    tmp_path: Path, settings: Settings, client: redis.Redis[bytes]
+) -> None:
+    events = mixed(0, 90)
+    log = ValkeyLog(client, FEATURE_SET, shards=2)
+    log.append(batch_of(events[60:80]))
+    run_file(write_events(events[:60], tmp_path / "e.parquet"), settings)
+    folders = settings.checkpoints(FEATURE_SET.name).glob("customer-*")
+    assert sorted(folder.name for folder in folders) == ["customer-00", "customer-01"]
+    log.append(batch_of(events[80:]))
+    assert stream(settings, 30) == 30
+    expected = features_at(
+        FEATURE_SET.views_of(CUSTOMER), batch_of(events).to_pylist(), "c1", LATER_US
+    )
+    assert online_features(client, FEATURE_SET, CUSTOMER, "c1", LATER_US) == pytest.approx(expected)
 
 
 def _after(polls: int) -> Callable[[], bool]:
