@@ -54,3 +54,11 @@ def valkey(valkey_server: ValkeyServer) -> str:
     with redis.Redis(host=valkey_server.host, port=valkey_server.port) as client:
         client.flushall()
     return f"{valkey_server.host}:{valkey_server.port}"
+
+
+@pytest.fixture
+def client(valkey: str) -> Iterator[redis.Redis[bytes]]:
+    """A connection to the empty Valkey."""
+    host, port = valkey.split(":")
+    with redis.Redis(host=host, port=int(port)) as connection:
+        yield connection

@@ -36,6 +36,9 @@ def operations(document: dict[str, Any]) -> list[Any]:
     return [operation for operation in every if not operation.path.startswith(ENDLESS)]
 
 
+# The API's threads live in this process: one that draws from `random` (a retry's jitter) while a
+# case is made looks to Hypothesis like a strategy that does.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("mode", list(GenerationMode))
 def test_no_request_is_a_server_error(api: TestClient[Litestar], mode: GenerationMode) -> None:

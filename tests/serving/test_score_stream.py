@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +17,6 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
-import redis
 from mlflow import MlflowClient
 
 from feature_repo.contracts.events import Event, EventType, events_to_batch
@@ -45,13 +43,6 @@ from tests.serving.scoring_process import MODEL, scorer
 pytestmark = pytest.mark.xdist_group("serving")
 SHARDS = 2
 BEGIN = datetime(2025, 6, 1, tzinfo=UTC)
-
-
-@pytest.fixture
-def client(valkey: str) -> Iterator[Any]:
-    host, port = valkey.split(":")
-    with redis.Redis(host=host, port=int(port)) as client:
-        yield client
 
 
 def made(numbers: range, kind: EventType = EventType.LOGIN) -> list[Event]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx
@@ -24,11 +24,10 @@ MODEL = "risk"
 
 
 @pytest.fixture
-def client(valkey: str) -> Iterator[Any]:
-    host, port = valkey.split(":")
-    with redis.Redis(host=host, port=int(port)) as client:
-        client.hset(ROOT, MODEL, 2)
-        yield client
+def client(client: redis.Redis[bytes]) -> redis.Redis[bytes]:
+    """A connection to a Valkey where the model's predictions have two streams."""
+    client.hset(ROOT, MODEL, 2)
+    return client
 
 
 def add(client: Any, number: int, shard: int = 0) -> None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +19,6 @@ from feature_repo.contracts.errors import DaimaError, InputError, StoreUnavailab
 from feature_repo.contracts.events import Event, to_epoch_us
 from feature_repo.contracts.features import CORRIDOR, COUNTERPARTY, CUSTOMER, FEATURE_SET
 from feature_repo.contracts.settings import ROOT, Settings
-from feature_repo.stores.redis_connection import connect
 from streaming.checkpoints import CheckpointError
 from streaming.log.errors import LogGapError
 from streaming.log.valkey_layout import stream_name
@@ -42,12 +41,6 @@ LATER_US = to_epoch_us(START + timedelta(hours=3))
 @pytest.fixture
 def settings(tmp_path: Path, valkey: str) -> Settings:
     return Settings.from_env({"DAIMA_HOME": str(tmp_path / "home"), "DAIMA_REDIS": valkey})
-
-
-@pytest.fixture
-def client(valkey: str) -> Iterator[redis.Redis[bytes]]:
-    with connect(valkey) as connection:
-        yield connection
 
 
 def mixed(first: int, count: int, start: datetime | None = None) -> list[Event]:

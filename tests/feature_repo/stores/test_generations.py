@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-import pytest
 import redis
 
 from feature_repo.stores.generations import Generation, read_generation, start_generation
@@ -13,13 +11,6 @@ from feature_repo.stores.generations import Generation, read_generation, start_g
 PROJECT = "daima"
 PRINTS = {"customer": "aaaa", "corridor": "bbbb"}
 NOW = datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=UTC)
-
-
-@pytest.fixture
-def client(valkey: str) -> Iterator[Any]:
-    host, port = valkey.split(":")
-    with redis.Redis(host=host, port=int(port)) as client:
-        yield client
 
 
 def test_an_empty_store_has_none(client: Any) -> None:

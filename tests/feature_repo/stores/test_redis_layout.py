@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-import redis
 from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig, ValueType
 from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.infra.online_stores.helpers import _mmh3
@@ -88,13 +86,6 @@ def _config(folder: Path, address: str) -> RepoConfig:
 @pytest.fixture
 def feast_store(feast_files: Path, valkey: str) -> FeatureStore:
     return FeatureStore(config=_config(feast_files, valkey))
-
-
-@pytest.fixture
-def client(valkey: str) -> Iterator[Any]:
-    host, port = valkey.split(":")
-    with redis.Redis(host=host, port=int(port)) as client:
-        yield client
 
 
 def _fields() -> list[bytes]:

