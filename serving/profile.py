@@ -112,9 +112,9 @@ class RecentPredictions:
 
     def forget(self, forgotten: Forgotten) -> None:
         """Drop what was predicted of customers before they were forgotten."""
-        names = list(self._of)
-        if not names or not forgotten:
+        if not forgotten or not self._of:
             return
+        names = list(self._of)
         latest_us = [to_epoch_us(self._of[name][-1][0][3]) for name in names]
         hidden = forgotten.hidden(pa.array(names, pa.string()), np.array(latest_us, np.int64))
         for at in np.flatnonzero(hidden).tolist():

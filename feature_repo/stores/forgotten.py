@@ -170,13 +170,16 @@ class ForgottenFile:
     def read(self) -> Forgotten:
         """The tombstones now; reads the file only if it is another (2 µs if not).
 
+        The same object as long as nothing has changed, also while there is no file.
+
         Raises:
             TombstoneError: it is damaged.
         """
         try:
             found = self._path.stat()
         except FileNotFoundError:
-            self._seen, self._found = None, Forgotten()
+            if self._seen is not None:
+                self._seen, self._found = None, Forgotten()
             return self._found
         mark = found.st_ino, found.st_mtime_ns, found.st_size
         if mark != self._seen:

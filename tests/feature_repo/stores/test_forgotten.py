@@ -61,6 +61,20 @@ def test_the_name_does_not_stand_in_the_file_once_it_is_done(tmp_path: Path) -> 
     assert b"carla" not in (tmp_path / FILE).read_bytes()
 
 
+def test_what_has_not_changed_is_the_same_object(tmp_path: Path) -> None:
+    # Who watches compares by identity, and does nothing while nobody was forgotten.
+    file = ForgottenFile(tmp_path)
+    nobody = file.read()
+    assert file.read() is nobody
+    file.change(lambda found: found.update({key_of("c1"): Tombstone(1)}))
+    one = file.read()
+    assert one
+    assert file.read() is one
+    (tmp_path / FILE).unlink()
+    assert not file.read()
+    assert file.read() is file.read()
+
+
 def test_many_may_change_it_at_a_time(tmp_path: Path) -> None:
     file = ForgottenFile(tmp_path)
     file.change(lambda found: found.update({key_of("c1"): Tombstone(1, customer="c1")}))
