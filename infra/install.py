@@ -6,9 +6,11 @@ vanish when its output is not a terminal; this is one for all of them.
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 from typing import TextIO
 
@@ -28,6 +30,8 @@ def install(lock: Path, log: Path, out: TextIO = sys.stderr) -> int:
         # As constraints too: pip 23 forgets the pin of a package that is asked for with an extra.
         [*_PIP, "--require-hashes", "-r", str(lock), "-c", str(lock)],
         [*_PIP, "--no-build-isolation", "--no-deps", "-e", str(ROOT)],
+        # Its build differs from machine to machine, so that no lock can name its hash.
+        [*_PIP, *_torch(), "-c", str(_pins(lock, log.with_name("install-pins.txt")))],
     ]
     bar = _Bar(total, out)
     with log.open("w") as file:
@@ -52,6 +56,19 @@ def install(lock: Path, log: Path, out: TextIO = sys.stderr) -> int:
     bar.say("done")
     print(file=out)
     return 0
+
+
+def _torch() -> list[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    torch: list[str] = project["optional-dependencies"]["torch"]
+    return torch
+
+
+def _pins(lock: Path, pins: Path) -> Path:
+    """The lock's versions without its hashes, which would be asked of every package."""
+    lines = [line.rstrip("\\ ") for line in lock.read_text().splitlines()]
+    pins.write_text("\n".join(line for line in lines if re.match(r"[A-Za-z0-9]\S*==", line)))
+    return pins
 
 
 class _Bar:

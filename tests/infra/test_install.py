@@ -38,3 +38,13 @@ def test_a_failure_shows_what_pip_said(tmp_path: Path, monkeypatch: pytest.Monke
     assert install.install(lock, tmp_path / "log", out) == 3
     assert "no such hash" in out.getvalue()
     assert str(tmp_path / "log") in out.getvalue()
+
+
+def test_the_locks_versions_without_their_hashes(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    lock.write_text(
+        "# a lock\na==1 \\\n    --hash=sha256:0\nb==2 ; python_full_version < '3.12' \\\n"
+        "    --hash=sha256:1\n"
+    )
+    pins = install._pins(lock, tmp_path / "pins")
+    assert pins.read_text().splitlines() == ["a==1", "b==2 ; python_full_version < '3.12'"]

@@ -1,0 +1,1 @@
+"""Judging a model: what it reaches, how sure that is, and whether it may serve."""
