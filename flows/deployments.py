@@ -10,27 +10,26 @@ from prefect import serve
 from prefect.deployments.runner import EntrypointType
 
 from flows.materialize import materialize
-from flows.retrain import MODELS, retrain
+from flows.retrain import retrain
+from training.models import MODELS
 
 
 def deployments(
     *,
     retrain_every: timedelta,
     materialize_every: timedelta = timedelta(days=1),
-    baseline_group: str = "session_corridor_last",
 ) -> list[Any]:
     """The deployments: retraining of each model, and materialisation.
 
     Args:
         retrain_every: interval between two retrainings of a model.
         materialize_every: interval between two materialisations.
-        baseline_group: the baseline's column, see `flows.retrain.retrain`.
     """
     return [
         *(
             retrain.to_deployment(
                 name=model.replace("_", "-"),
-                parameters={"model": model, "baseline_group": baseline_group},
+                parameters={"model": model},
                 interval=retrain_every,
                 concurrency_limit=1,
                 tags=["daima", "training"],
@@ -52,7 +51,6 @@ def serve_deployments(
     *,
     retrain_every: timedelta = timedelta(minutes=30),
     materialize_every: timedelta = timedelta(days=1),
-    baseline_group: str = "session_corridor_last",
 ) -> None:
     """Serve the deployments until the process is told to end (SIGINT, SIGTERM).
 
@@ -62,7 +60,6 @@ def serve_deployments(
         *deployments(
             retrain_every=retrain_every,
             materialize_every=materialize_every,
-            baseline_group=baseline_group,
         ),
         limit=1,
         print_starting_message=False,
@@ -74,12 +71,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--retrain-every-min", type=float, default=30.0)
     parser.add_argument("--materialize-every-h", type=float, default=24.0)
-    parser.add_argument("--baseline-group", default="session_corridor_last")
     options = parser.parse_args()
     serve_deployments(
         retrain_every=timedelta(minutes=options.retrain_every_min),
         materialize_every=timedelta(hours=options.materialize_every_h),
-        baseline_group=options.baseline_group,
     )
 
 

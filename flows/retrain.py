@@ -12,7 +12,9 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from mlflow import MlflowClient
 from prefect import flow, get_run_logger, task
@@ -26,26 +28,27 @@ from prefect.cache_policies import NO_CACHE
 from feature_repo.contracts.credentials import public_url
 from feature_repo.contracts.errors import DaimaError, ModelError, StoreUnavailableError
 from feature_repo.contracts.settings import Settings
-from training import session_duration
-from training.dataset import Dataset
-from training.registry import register, reject
-from training.session_duration import Config, Trained
-from training.sessions import Sessions
-
-# Each module has NAME, Config, build and train, in the shape of `training.session_duration`.
-MODELS = {session_duration.NAME: session_duration}
+from training.champion import load_champion
+from training.configuration import load_config
+from training.dataset import Examples
+from training.evaluation.gate import Decision
+from training.judging import Trained, judge
+from training.model_card import model_card
+from training.models import model_named
+from training.registry import register, registered, reject, tags_of
+from training.retraining import identity
+from training.session_duration import NAME
 
 
 @dataclass(frozen=True)
 class Retrained:
-    """What a run of the flow came to."""
+    """What a run of the flow came to; `known`: the version was there before."""
 
     name: str
     version: int
-    metric: str
-    value: float
     promoted: bool
     verdict: str
+    known: bool = False
 
 
 def _may_pass(_task: Any, _run: Any, state: Any) -> bool:
@@ -74,21 +77,22 @@ def _may_pass(_task: Any, _run: Any, state: Any) -> bool:
 )
 def build_dataset(
     model: str, settings: Settings, start: datetime | None, end: datetime | None
-) -> tuple[Sessions, Dataset]:
-    """Closed sessions of the window with their features, point-in-time correct."""
-    sessions, dataset = MODELS[model].build(settings, start, end)
-    logger = get_run_logger()
+) -> Examples:
+    """The examples of the window with their features, point-in-time correct."""
+    examples = model_named(model).build(settings, start, end)
+    logger, dataset = get_run_logger(), examples.dataset
+    first, last = examples.window
     logger.info(
-        "%s sessions of %s .. %s, %s inputs, data %s",
+        "%s examples of %s .. %s, %s inputs, data %s",
         f"{dataset.frame.height:,}",
-        f"{sessions.window_start:%Y-%m-%d %H:%M}",
-        f"{sessions.window_end:%Y-%m-%d %H:%M}",
+        f"{first:%Y-%m-%d %H:%M}",
+        f"{last:%Y-%m-%d %H:%M}",
         len(dataset.inputs),
         dataset.fingerprint,
     )
     if dataset.absent_views:
         logger.warning("no offline rows of %s", ", ".join(dataset.absent_views))
-    return sessions, dataset
+    return examples
 
 
 @task(
@@ -100,10 +104,12 @@ def build_dataset(
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def train_and_judge(model: str, sessions: Sessions, dataset: Dataset, config: Config) -> Trained:
-    """Train on the earlier part, judge on the latest."""
-    trained: Trained = MODELS[model].train(sessions, dataset, config, report=get_run_logger().info)
-    return trained
+def train_and_judge(
+    model: str, settings: Settings, examples: Examples, config: Any
+) -> tuple[Trained, Decision]:
+    """Train on the earlier part, judge on the latest: against the champion, if there is one."""
+    trained = model_named(model).train(examples, config, get_run_logger().info)
+    return trained, judge(trained, load_champion(settings, model))
 
 
 @task(
@@ -115,12 +121,10 @@ def train_and_judge(model: str, sessions: Sessions, dataset: Dataset, config: Co
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def register_version(settings: Settings, trained: Trained) -> int:
+def register_version(settings: Settings, trained: Trained, decision: Decision, same: str) -> int:
     """Log to MLflow and create the version; a retry leaves at most an unregistered run behind."""
-    version = register(settings, trained.candidate)
-    get_run_logger().info(
-        "registered %s version %s", trained.candidate.inputs.feature_service, version
-    )
+    version = register(settings, trained.candidate, decision, same)
+    get_run_logger().info("registered %s version %s", trained.candidate.name, version)
     return version
 
 
@@ -133,31 +137,40 @@ def register_version(settings: Settings, trained: Trained) -> int:
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def promote_or_reject(settings: Settings, trained: Trained, version: int) -> bool:
-    """Make the version champion if it surely beats its baseline, else tag it rejected."""
+def promote_or_reject(settings: Settings, name: str, version: int) -> bool:
+    """Do what the version's tags say was decided, unless it is done; whether it was promoted.
+
+    From the tags, not from memory: a run that was killed after registering is completed by the
+    next one.
+    """
     from serving.audit import AUDIT_FILE, Audit  # noqa: PLC0415 - heavy, and only here
     from serving.release import promote  # noqa: PLC0415
 
-    name = trained.candidate.inputs.feature_service
-    if not trained.beats_baseline:
-        reject(settings, name, version, trained.verdict)
-        get_run_logger().warning("%s version %s rejected: %s", name, version, trained.verdict)
+    tags = tags_of(settings, name, version)
+    verdict = tags["decision_reasons"]
+    if tags["decision"] != "promoted":
+        if "rejected" not in tags:
+            reject(settings, name, version, verdict)
+            get_run_logger().warning("%s version %s rejected: %s", name, version, verdict)
         return False
+    if "promoted_at" in tags:
+        get_run_logger().info("%s version %s was promoted before", name, version)
+        return True
     promote(
         name,
         version,
         client=MlflowClient(settings.mlflow_url),
         audit=Audit(settings.home / AUDIT_FILE),
         who="retrain flow",
-        why=trained.verdict,
+        why=verdict,
     )
     get_run_logger().info("%s version %s is champion", name, version)
     return True
 
 
 @task(name="publish artifacts", timeout_seconds=60, cache_policy=NO_CACHE, persist_result=False)
-def publish(settings: Settings, trained: Trained, outcome: Retrained) -> None:
-    """Leave metrics, summary and importance picture on the run's page and the artifacts page."""
+def publish(settings: Settings, trained: Trained, decision: Decision, outcome: Retrained) -> None:
+    """Leave metrics, model card, slices and pictures on the run's page and the artifacts page."""
     candidate = trained.candidate
     key = outcome.name.replace("_", "-")
     create_table_artifact(
@@ -169,84 +182,68 @@ def publish(settings: Settings, trained: Trained, outcome: Retrained) -> None:
         description=f"{outcome.name} version {outcome.version}: {outcome.verdict}",
     )
     create_markdown_artifact(
-        key=f"{key}-summary",
-        markdown=summary(trained, outcome),
+        key=f"{key}-card",
+        markdown=model_card(candidate, decision),
         description=f"{outcome.name} version {outcome.version}",
     )
-    create_image_artifact(
-        key=f"{key}-importance",
-        image_url=_picture_url(settings, candidate.picture, outcome),
-        description=f"{outcome.name} version {outcome.version}: share of gain by input",
-    )
+    if decision.slices:
+        create_table_artifact(
+            key=f"{key}-slices",
+            table=decision.table().to_dicts(),
+            description=f"{decision.metric} of version {outcome.version} and {decision.against}",
+        )
+    for name, picture in candidate.pictures.items():
+        create_image_artifact(
+            key=f"{key}-{Path(name).stem.replace('_', '-')}",
+            image_url=_picture_url(settings, name, picture, outcome),
+            description=f"{outcome.name} version {outcome.version}: {Path(name).stem}",
+        )
 
 
 @flow(
     name="retrain",
     flow_run_name="retrain {model}",
-    description="Retrain a model from the offline store; promote it if it beats its baseline.",
+    description="Retrain a model from the offline store; promote it if it holds.",
     timeout_seconds=7_200,
     persist_result=False,
 )
 def retrain(
-    model: str = session_duration.NAME,
+    model: str = NAME,
     start: datetime | None = None,
     end: datetime | None = None,
-    baseline_group: str = "session_corridor_last",
-    threads: int = 2,
+    changes: dict[str, Any] | None = None,
 ) -> Retrained:
-    """Retrain one model.
+    """Retrain one model; the same window, data and configuration make no second version.
 
     Args:
         model: its name, as in the registry.
         start, end: window of the training data, with time zone; None for all there is.
-        baseline_group: the feature whose group means are the baseline (`session_channel_last` for a
-            click log without corridors).
-        threads: of LightGBM; equal results need equal threads.
+        changes: other values of the model's configuration (`{"baseline_group":
+            "session_channel_last"}` for a click log without corridors).
 
     Raises:
-        ModelError: there is no such model, or MLflow does not answer.
+        ModelError: there is no such model or configuration, or MLflow does not answer.
         DatasetError: the window holds too little to train on.
     """
-    if model not in MODELS:
-        raise ModelError("model", model, f"one of {sorted(MODELS)}", "name one of them")
     settings = Settings.from_env()
-    config = Config(baseline_group=baseline_group, threads=threads)
-    sessions, dataset = build_dataset(model, settings, start, end)
-    trained = train_and_judge(model, sessions, dataset, config)
-    version = register_version(settings, trained)
-    promoted = promote_or_reject(settings, trained, version)
-    candidate = trained.candidate
-    outcome = Retrained(
-        model, version, candidate.metric_name, candidate.metric_value, promoted, trained.verdict
-    )
-    publish(settings, trained, outcome)
+    config = load_config(model_named(model).Config, model, changes)
+    examples = build_dataset(model, settings, start, end)
+    same = identity(model, examples, config)
+    known = registered(settings, model, same)
+    if known is not None:
+        get_run_logger().info("version %s was trained on these data already", known)
+        promoted = promote_or_reject(settings, model, known)
+        verdict = tags_of(settings, model, known)["decision_reasons"]
+        return Retrained(model, known, promoted, verdict, known=True)
+    trained, decision = train_and_judge(model, settings, examples, config)
+    version = register_version(settings, trained, decision, same)
+    promoted = promote_or_reject(settings, model, version)
+    outcome = Retrained(model, version, promoted, decision.verdict)
+    publish(settings, trained, decision, outcome)
     return outcome
 
 
-def summary(trained: Trained, outcome: Retrained) -> str:
-    """The run in Markdown: verdict, window, counts and the leading inputs."""
-    start, end = trained.candidate.window
-    state = "promoted to **champion**" if outcome.promoted else "**rejected** (nothing changed)"
-    lines = [
-        f"# {outcome.name}, version {outcome.version}",
-        f"Version {outcome.version} is {state}: {outcome.verdict}.",
-        f"Trained on events from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC.",
-        "",
-        "| rows | count |",
-        "|---|---:|",
-        *(f"| {name} | {count:,} |" for name, count in trained.counts.items()),
-        "",
-        "| input | share of gain |",
-        "|---|---:|",
-        *(
-            f"| {row['feature']} | {row['share']:.1%} |"
-            for row in trained.candidate.importance.head(10).iter_rows(named=True)
-        ),
-    ]
-    return "\n".join(lines)
-
-
-def _picture_url(settings: Settings, picture: bytes, outcome: Retrained) -> str:
+def _picture_url(settings: Settings, name: str, picture: bytes, outcome: Retrained) -> str:
     """MLflow's copy of the picture; the picture itself where MLflow is no server.
 
     The Prefect UI prints the address below the picture, so an inline one is a page of letters.
@@ -255,6 +252,6 @@ def _picture_url(settings: Settings, picture: bytes, outcome: Retrained) -> str:
         client = MlflowClient(settings.mlflow_url)
         run_id = client.get_model_version(outcome.name, str(outcome.version)).run_id
         return (
-            f"{public_url(settings.mlflow_url)}/get-artifact?path=importance.png&run_uuid={run_id}"
+            f"{public_url(settings.mlflow_url)}/get-artifact?path={quote(name)}&run_uuid={run_id}"
         )
     return "data:image/png;base64," + base64.b64encode(picture).decode()

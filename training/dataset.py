@@ -10,6 +10,7 @@ import hashlib
 import logging
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,21 @@ class Dataset:
     frame: pl.DataFrame
     absent_views: tuple[str, ...]
     fingerprint: str
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a model is trained on.
+
+    Attributes:
+        dataset: examples with their features and targets, by time.
+        window: start and end of the events that were seen.
+        counts: what there was: examples, events, what was left out.
+    """
+
+    dataset: Dataset
+    window: tuple[datetime, datetime]
+    counts: dict[str, int]
 
 
 def join_features(settings: Settings, service_name: str, entities: pl.DataFrame) -> Dataset:

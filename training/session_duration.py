@@ -1,7 +1,7 @@
 """How long will this session last? Asked at its first event, answered by gradient-boosted trees.
 
-Target: log1p of the seconds from a session's first event to its last. Read `train` from top to
-bottom; `train_session_duration` puts data set, training and registration together.
+Target: log1p of the seconds from a session's first event to its last. Read `build` and `train` from
+top to bottom; `training.retraining` puts data set, training, judgement and registration together.
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ import polars as pl
 from feature_repo.contracts.errors import DatasetError
 from feature_repo.contracts.model_inputs import ModelInputs, learn_categories
 from feature_repo.contracts.settings import Settings
-from training.dataset import Dataset, join_features
-from training.evaluate import GroupMean, Interval, rmse, rmse_difference_interval
+from training.candidate import Candidate, golden_rows
+from training.dataset import Dataset, Examples, join_features
+from training.evaluation.baselines import GroupMean
+from training.evaluation.gate import HeldOut, Tolerance, beats_baseline
+from training.evaluation.metrics import RMSE
+from training.evaluation.slices import as_clusters, new_customers
 from training.importance import gain_importance, importance_picture
-from training.registry import Candidate, golden_rows, register
+from training.judging import Trained
 from training.sessions import Sessions, closed_sessions
 from training.split import split_by_time
 
@@ -32,31 +36,35 @@ NAME = "session_duration"
 TARGET = "log1p_duration_s"
 # Fewer sessions than this make no model worth judging.
 MIN_SESSIONS = 50
+_CARD = """\
+How long will this session last? Asked at a session's first event, of customers of a remittance
+service. Meant for planning and for choosing what to show; not for decisions about a person. Open
+sessions are left out, so lengths near the window's end are a little too short."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """The model's configuration.
+    """The model's configuration; its values stand in `configs/session_duration.yaml`.
 
-    `baseline_group` is the column whose means are the baseline: the corridor, or the channel for
-    a click log without corridors. `gap` covers a session's length and the half hour after which
-    it counts as over. Threads change sums in the last bits: equal results need equal `threads`.
+    `baseline_group` is the column whose means are the baseline. Threads change sums in the last
+    bits: equal results need equal `threads`.
     """
 
-    baseline_group: str = "session_corridor_last"
-    num_leaves: int = 31
-    learning_rate: float = 0.05
-    min_data_in_leaf: int = 50
-    feature_fraction: float = 0.8
-    lambda_l2: float = 5.0
-    max_rounds: int = 1_000
-    early_stopping_rounds: int = 30
-    validation_share: float = 0.15
-    test_share: float = 0.25
-    gap: timedelta = timedelta(hours=2)
-    bootstrap_resamples: int = 1_000
-    seed: int = 7
-    threads: int = 2
+    baseline_group: str
+    num_leaves: int
+    learning_rate: float
+    min_data_in_leaf: int
+    feature_fraction: float
+    lambda_l2: float
+    max_rounds: int
+    early_stopping_rounds: int
+    validation_share: float
+    test_share: float
+    gap: timedelta
+    bootstrap_resamples: int
+    seed: int
+    threads: int
+    tolerance: Tolerance
 
     def booster_params(self) -> dict[str, object]:
         """What LightGBM is told."""
@@ -76,68 +84,10 @@ class Config:
         }
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A model with its judgement.
-
-    Attributes:
-        candidate: what would be registered.
-        baseline: the baseline's name.
-        interval: 95 % interval of (model's RMSE - baseline's RMSE) on the test part.
-        counts: sessions, train, validation, test, open, events.
-    """
-
-    candidate: Candidate
-    baseline: str
-    interval: Interval
-    counts: dict[str, int]
-
-    @property
-    def beats_baseline(self) -> bool:
-        """Whether the model is surely better than its baseline."""
-        return self.interval.below_zero
-
-    @property
-    def verdict(self) -> str:
-        """The judgement in a sentence."""
-        metrics = self.candidate.metrics
-        return (
-            f"RMSE {metrics['rmse']:.4f} {'beats' if self.beats_baseline else 'does not beat'} "
-            f"{self.baseline}'s {metrics['baseline_rmse']:.4f}: difference "
-            f"{metrics['rmse'] - metrics['baseline_rmse']:+.4f}, "
-            f"95 % interval [{self.interval.low:+.4f}, {self.interval.high:+.4f}]"
-        )
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """A registered model version and what it is made of."""
-
-    version: int
-    trained: Trained
-
-
-def train_session_duration(
-    settings: Settings,
-    start: datetime | None = None,
-    end: datetime | None = None,
-    config: Config = Config(),
-) -> TrainingResult:
-    """Build the data set, train, judge and register; promotes nothing.
-
-    Raises:
-        DatasetError: the window holds too little; nothing is registered then.
-        ModelError: the tracking server does not take the model.
-    """
-    sessions, dataset = build(settings, start, end)
-    trained = train(sessions, dataset, config)
-    return TrainingResult(register(settings, trained.candidate), trained)
-
-
 def build(
     settings: Settings, start: datetime | None = None, end: datetime | None = None
-) -> tuple[Sessions, Dataset]:
-    """The closed sessions of a window, and their features as of their first event.
+) -> Examples:
+    """The closed sessions of a window, with their features as of their first event.
 
     Raises:
         DatasetError: no offline store, or fewer than MIN_SESSIONS closed sessions.
@@ -162,15 +112,23 @@ def build(
         "event_timestamp",
         pl.col("duration_s").log1p().alias(TARGET),
     )
-    return sessions, join_features(settings, NAME, examples)
+    return examples_of(sessions, join_features(settings, NAME, examples))
 
 
-def train(
-    sessions: Sessions,
-    dataset: Dataset,
-    config: Config = Config(),
-    report: Callable[[str], None] = log.info,
-) -> Trained:
+def examples_of(sessions: Sessions, dataset: Dataset) -> Examples:
+    """The data set of some sessions."""
+    return Examples(
+        dataset=dataset,
+        window=(sessions.window_start, sessions.window_end),
+        counts={
+            "sessions": sessions.frame.height,
+            "open": sessions.open,
+            "events": sessions.events,
+        },
+    )
+
+
+def train(examples: Examples, config: Config, report: Callable[[str], None] = log.info) -> Trained:
     """Train on the earlier sessions, stop on later ones, judge on the latest.
 
     `report` gets a line now and then, and the verdict at the end.
@@ -178,6 +136,7 @@ def train(
     Raises:
         DatasetError: a part of the split is empty, or the baseline's column is unknown.
     """
+    dataset = examples.dataset
     frame = dataset.frame
     if config.baseline_group not in frame.columns:
         raise DatasetError(
@@ -229,33 +188,35 @@ def train(
     groups = frame[config.baseline_group]
     means = GroupMean.fit(groups[split.train], target[split.train])
     baseline = means.predict(groups[split.test])
-    interval = rmse_difference_interval(
-        truth,
-        predicted,
-        baseline,
-        clusters=frame["customer_id"][split.test].rank("dense").to_numpy().astype(np.int64) - 1,
-        resamples=config.bootstrap_resamples,
-        seed=config.seed,
+    tested = frame[split.test]
+    held_out = HeldOut(
+        frame=tested,
+        target=truth,
+        prediction=predicted,
+        baseline=baseline,
+        clusters=as_clusters(tested["customer_id"]),
+        groups={
+            "corridor": tested["session_corridor_last"],
+            "channel": tested["session_channel_last"],
+            "customer": new_customers(tested["tenure_days"]),
+        },
+    )
+    baseline_name = f"mean per {config.baseline_group}"
+    decision = beats_baseline(
+        RMSE, held_out, baseline_name, resamples=config.bootstrap_resamples, seed=config.seed
     )
     metrics = {
-        "rmse": rmse(truth, predicted),
-        "baseline_rmse": rmse(truth, baseline),
-        "overall_mean_rmse": rmse(truth, np.full(len(truth), means.overall)),
-        "rmse_difference_low": interval.low,
-        "rmse_difference_high": interval.high,
+        "rmse": decision.ours,
+        "baseline_rmse": decision.theirs,
+        "overall_mean_rmse": RMSE(truth, np.full(len(truth), means.overall)),
+        "rmse_difference_low": decision.interval.low,
+        "rmse_difference_high": decision.interval.high,
         "validation_rmse": float(booster.best_score["validation"]["rmse"]),
         "median_absolute_error_s": float(np.median(np.abs(np.expm1(predicted) - np.expm1(truth)))),
         "trees": float(booster.best_iteration),
         "training_s": time.perf_counter() - began,
     }
-    counts = {
-        "sessions": frame.height,
-        "train": split.train.stop - split.train.start,
-        "validation": split.validation.stop - split.validation.start,
-        "test": split.test.stop - split.test.start,
-        "open": sessions.open,
-        "events": sessions.events,
-    }
+    counts = examples.counts | split.counts()
     importance = gain_importance(booster)
     trained = Trained(
         candidate=Candidate(
@@ -273,16 +234,26 @@ def train(
                 "test_start": split.test_start.isoformat(),
                 "absent_views": ",".join(dataset.absent_views),
             },
-            window=(sessions.window_start, sessions.window_end),
+            window=examples.window,
             data_fingerprint=dataset.fingerprint,
             importance=importance,
-            picture=importance_picture(importance, "Session duration: importance of inputs"),
-            tags={"baseline": f"mean per {config.baseline_group}"},
+            pictures={
+                "importance.png": importance_picture(
+                    importance, "Session duration: importance of inputs"
+                )
+            },
+            tags={"baseline": baseline_name},
             examples=golden_rows(matrix[split.test]),
+            card=_CARD,
         ),
-        baseline=f"mean per {config.baseline_group}",
-        interval=interval,
+        metric=RMSE,
+        held_out=held_out,
+        baseline=baseline_name,
+        against_baseline=decision,
         counts=counts,
+        tolerance=config.tolerance,
+        resamples=config.bootstrap_resamples,
+        seed=config.seed,
     )
     report(f"{trained.verdict} ({metrics['trees']:.0f} trees, {metrics['training_s']:.1f} s)")
     return trained

@@ -21,6 +21,11 @@ class TimeSplit:
     validation_start: datetime
     test_start: datetime
 
+    def counts(self) -> dict[str, int]:
+        """Examples a part."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: part.stop - part.start for name, part in parts.items()}
+
 
 def split_by_time(
     instants: pl.Series, *, validation: float, test: float, gap: timedelta

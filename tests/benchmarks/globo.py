@@ -25,7 +25,7 @@ from tests.benchmarks.replay import CLICKS, MAPPING, ROOT
 
 if TYPE_CHECKING:
     from feature_repo.contracts.settings import Settings
-    from training.session_duration import Trained
+    from training.judging import Trained
     from training.sessions import Sessions
 
 
@@ -94,7 +94,10 @@ def judged(trained: Trained, seconds: float) -> dict[str, Any]:
         "test": trained.counts["test"],
         "rmse": round(metrics["rmse"], 4),
         "per_referrer_mean_rmse": round(metrics["baseline_rmse"], 4),
-        "difference_interval_95": [round(trained.interval.low, 4), round(trained.interval.high, 4)],
+        "difference_interval_95": [
+            round(trained.against_baseline.interval.low, 4),
+            round(trained.against_baseline.interval.high, 4),
+        ],
         "trees": int(metrics["trees"]),
         "seconds": round(seconds, 1),
     }
@@ -104,14 +107,15 @@ def run(settings: Settings) -> dict[str, Any]:
     """Replay, then both judgements."""
     import polars as pl
 
+    from training.configuration import load_config
     from training.dataset import join_features
-    from training.session_duration import NAME, TARGET, Config, build, train
+    from training.session_duration import NAME, TARGET, Config, build, examples_of, train
 
     result: dict[str, Any] = prepare(settings)
-    config = Config(baseline_group="session_channel_last")
+    config = load_config(Config, NAME, {"baseline_group": "session_channel_last"})
 
     began = time.perf_counter()
-    trained = train(*build(settings), config)
+    trained = train(build(settings), config)
     result["our_sessions"] = judged(trained, time.perf_counter() - began)
     print(f"sessions cut after 30 minutes: {trained.verdict}", flush=True)
     print(trained.candidate.importance.head(8))
@@ -120,7 +124,7 @@ def run(settings: Settings) -> dict[str, Any]:
     sessions = given_sessions()
     target = pl.col("duration_s").log1p().alias(TARGET)
     examples = sessions.frame.select("customer_id", "corridor", "event_timestamp", target)
-    trained = train(sessions, join_features(settings, NAME, examples), config)
+    trained = train(examples_of(sessions, join_features(settings, NAME, examples)), config)
     result["given_sessions"] = judged(trained, time.perf_counter() - began)
     print(f"sessions as the source gives them: {trained.verdict}", flush=True)
     return result

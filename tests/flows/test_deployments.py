@@ -10,23 +10,19 @@ import pytest
 
 from flows import deployments as module
 from flows.deployments import deployments, main
-from flows.retrain import MODELS
+from training.models import MODELS
 
 
 def test_every_model_and_the_batch_views_have_a_deployment() -> None:
     made = deployments(
         retrain_every=timedelta(minutes=5),
         materialize_every=timedelta(hours=6),
-        baseline_group="session_channel_last",
     )
     assert [f"{each.flow_name}/{each.name}" for each in made] == [
         *(f"retrain/{model.replace('_', '-')}" for model in MODELS),
         "materialize/batch-views",
     ]
-    assert made[0].parameters == {
-        "model": "session_duration",
-        "baseline_group": "session_channel_last",
-    }
+    assert made[0].parameters == {"model": "session_duration"}
     assert made[0].schedules[0].schedule.interval == timedelta(minutes=5)
     assert made[-1].schedules[0].schedule.interval == timedelta(hours=6)
     # By module, so that a run finds its flow from any folder.

@@ -9,16 +9,13 @@ from typing import Any
 import mlflow
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.logging import disable_run_logger
 from prefect.states import Completed, Failed
 
 from feature_repo.contracts.errors import DatasetError, ModelError
 from feature_repo.contracts.settings import Settings
-from flows.retrain import Retrained, _may_pass, _picture_url, promote_or_reject, retrain, summary
+from flows.retrain import Retrained, _may_pass, _picture_url, retrain
 from serving.audit import AUDIT_FILE, Audit
-from training.evaluate import Interval
-from training.registry import register
-from training.session_duration import Config, Trained, build, train
+from training.retraining import retrain as training_retrain
 
 pytestmark = [
     # SQLAlchemy 2.1's words to MLflow and Prefect, whose tables are both in this process here.
@@ -27,17 +24,13 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def trained(trainable: Settings) -> Trained:
-    return train(*build(trainable), Config(max_rounds=40, bootstrap_resamples=200))
-
-
 @pytest.mark.usefixtures("prefect_server")
 def test_the_flow_promotes_and_leaves_artifacts(environment: Settings) -> None:
-    done = retrain(model="session_duration", end=datetime(2025, 3, 12, tzinfo=UTC))
+    end = datetime(2025, 3, 12, tzinfo=UTC)
+    done = retrain(model="session_duration", end=end)
     assert isinstance(done, Retrained)
     assert done.promoted
-    assert done.metric == "rmse"
+    assert "rmse" in done.verdict
     client = mlflow.MlflowClient(environment.mlflow_url)
     champion = client.get_model_version_by_alias("session_duration", "champion")
     assert int(champion.version) == done.version
@@ -61,11 +54,41 @@ def test_the_flow_promotes_and_leaves_artifacts(environment: Settings) -> None:
     kinds = {key: item.type for key, item in artifacts.items()}
     assert kinds == {
         "session-duration-metrics": "table",
-        "session-duration-summary": "markdown",
+        "session-duration-card": "markdown",
         "session-duration-importance": "image",
     }
-    assert "promoted to **champion**" in artifacts["session-duration-summary"].data
+    assert "**Promoted** against mean per" in artifacts["session-duration-card"].data
     assert artifacts["session-duration-importance"].data.startswith("data:image/png;base64,")
+
+    # The same window once more: the same version, and nothing moves.
+    again = retrain(model="session_duration", end=end)
+    assert (again.version, again.known, again.promoted) == (done.version, True, True)
+    assert Audit(environment.home / AUDIT_FILE).read()[-1] == change
+
+    # A worse one is registered and rejected, and the champion goes on.
+    worse = retrain(model="session_duration", end=end, changes={"max_rounds": 1})
+    assert worse.version > done.version
+    assert not worse.promoted
+    tags = client.get_model_version("session_duration", str(worse.version)).tags
+    assert tags["rejected"] == worse.verdict
+    assert worse.verdict.startswith("worse by more than")
+    after = client.get_model_version_by_alias("session_duration", "champion")
+    assert int(after.version) == done.version
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_run_that_was_killed_after_registering_is_completed(environment: Settings) -> None:
+    # What a killed run leaves: a version whose tags say what was decided, and no alias.
+    client = mlflow.MlflowClient(environment.mlflow_url)
+    end, changes = datetime(2025, 3, 11, tzinfo=UTC), {"max_rounds": 60, "seed": 11}
+    left = training_retrain(environment, "session_duration", end=end, changes=changes)
+    before = len(client.search_model_versions())
+    done = retrain(model="session_duration", end=end, changes=changes)
+    assert (done.version, done.known) == (left.version, True)
+    assert len(client.search_model_versions()) == before
+    tags = client.get_model_version("session_duration", str(done.version)).tags
+    assert ("promoted_at" in tags) is done.promoted
+    assert ("rejected" in tags) is not done.promoted
 
 
 @pytest.mark.usefixtures("prefect_server")
@@ -77,24 +100,6 @@ def test_an_empty_window_registers_nothing(environment: Settings) -> None:
     with pytest.raises(ModelError, match="one of \\['session_duration'\\]"):
         retrain(model="horoscope")
     assert client.search_model_versions() == before
-
-
-def test_a_model_that_does_not_beat_its_baseline_is_rejected(
-    trainable: Settings, trained: Trained
-) -> None:
-    client = mlflow.MlflowClient(trainable.mlflow_url)
-    version = register(trainable, trained.candidate)
-    before = client.get_registered_model("session_duration").aliases
-    unsure = replace(trained, interval=Interval(-0.01, 0.002))
-    with disable_run_logger():
-        assert promote_or_reject.fn(trainable, unsure, version) is False
-    tags = client.get_model_version("session_duration", str(version)).tags
-    assert tags["rejected"] == unsure.verdict
-    assert "does not beat" in tags["rejected"]
-    assert client.get_registered_model("session_duration").aliases == before
-
-    outcome = Retrained("session_duration", version, "rmse", 1.0, False, unsure.verdict)
-    assert "**rejected** (nothing changed)" in summary(unsure, outcome)
 
 
 def test_the_picture_is_mlflows_where_there_is_a_server(
@@ -109,9 +114,9 @@ def test_the_picture_is_mlflows_where_there_is_a_server(
             return type("Version", (), {"run_id": "abc"})
 
     monkeypatch.setattr("flows.retrain.MlflowClient", Client)
-    outcome = Retrained("session_duration", 3, "rmse", 1.0, True, "")
+    outcome = Retrained("session_duration", 3, True, "")
     served = replace(trainable, mlflow_url="http://127.0.0.1:5000")
-    assert _picture_url(served, b"", outcome) == (
+    assert _picture_url(served, "importance.png", b"", outcome) == (
         "http://127.0.0.1:5000/get-artifact?path=importance.png&run_uuid=abc"
     )
 

@@ -14,7 +14,8 @@ from streaming.mapping.ingest import ingest
 from streaming.mapping.spec import Mapping
 from streaming.run import run_file
 from tests.applied import apply_definitions
-from training.session_duration import Config, build, train
+from training.configuration import load_config
+from training.session_duration import NAME, Config, build, train
 from training.sessions import closed_sessions
 
 CLICKS = ROOT.parent / "shared" / "data" / "clickstream_globo" / "clicks.parquet"
@@ -86,5 +87,7 @@ def test_real_clicks_become_sessions_and_a_model_that_beats_the_referrer(
     )
 
     apply_definitions(settings)
-    trained = train(*build(settings), Config(baseline_group="session_channel_last"))
+    trained = train(
+        build(settings), load_config(Config, NAME, {"baseline_group": "session_channel_last"})
+    )
     assert trained.beats_baseline, trained.verdict

@@ -18,16 +18,14 @@ from feature_repo.contracts.model_files import CALIBRATION_FILE, GOLDEN_FILE, Ca
 from feature_repo.contracts.model_inputs import ModelInputs
 from feature_repo.contracts.settings import Settings
 from tests.training.sessions import START, as_events, settings_at, write_archive
-from training.registry import INPUTS_FILE, register, reject
-from training.session_duration import (
-    Config,
-    Trained,
-    build,
-    train,
-    train_session_duration,
-)
+from training.configuration import load_config
+from training.judging import Trained
+from training.model_files import CARD_FILE, DECISION_FILE, INPUTS_FILE
+from training.registry import register, reject
+from training.session_duration import NAME, Config, build, train
+from training.sessions import closed_sessions
 
-QUICK = Config(max_rounds=60, num_leaves=7, bootstrap_resamples=300)
+QUICK = load_config(Config, NAME, {"max_rounds": 60, "num_leaves": 7, "bootstrap_resamples": 300})
 # SQLAlchemy 2.1's words to MLflow, which opens its own tables in this process here.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),
@@ -37,14 +35,15 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def trained(remittance: Settings) -> Trained:
-    return train(*build(remittance), QUICK)
+    return train(build(remittance), QUICK)
 
 
 def test_it_beats_the_mean_of_the_corridor(trained: Trained) -> None:
     metrics = trained.candidate.metrics
     assert metrics["rmse"] < metrics["baseline_rmse"] <= metrics["overall_mean_rmse"] + 0.01
     assert trained.beats_baseline
-    assert trained.interval.low < trained.interval.high < 0
+    interval = trained.against_baseline.interval
+    assert interval.low < interval.high < 0
     assert trained.baseline == "mean per session_corridor_last"
     assert "beats mean per session_corridor_last" in trained.verdict
 
@@ -55,16 +54,16 @@ def test_planted_drivers_rank_on_top(trained: Trained) -> None:
     assert set(importance["feature"].head(4)) >= {"session_channel_last", "session_start_hour"}
     assert importance["share"].sum() == pytest.approx(1.0)
     assert importance["gain"].is_sorted(descending=True)
-    assert trained.candidate.picture.startswith(b"\x89PNG")
+    assert trained.candidate.pictures["importance.png"].startswith(b"\x89PNG")
 
 
 def test_the_same_result_twice(remittance: Settings, trained: Trained) -> None:
-    again = train(*build(remittance), QUICK)
+    again = train(build(remittance), QUICK)
     ours, theirs = again.candidate, trained.candidate
     assert ours.booster.model_to_string() == theirs.booster.model_to_string()
     assert ours.data_fingerprint == theirs.data_fingerprint
-    assert again.interval == trained.interval
-    assert ours.picture == theirs.picture
+    assert again.against_baseline == trained.against_baseline
+    assert ours.pictures == theirs.pictures
     timeless = {"training_s": 0.0}
     assert {**ours.metrics, **timeless} == {**theirs.metrics, **timeless}
 
@@ -72,7 +71,7 @@ def test_the_same_result_twice(remittance: Settings, trained: Trained) -> None:
 def test_a_click_log_is_judged_by_its_channel(clicks: Settings) -> None:
     lines: list[str] = []
     trained = train(
-        *build(clicks), replace(QUICK, baseline_group="session_channel_last"), report=lines.append
+        build(clicks), replace(QUICK, baseline_group="session_channel_last"), report=lines.append
     )
     assert trained.baseline == "mean per session_channel_last"
     assert lines[0].startswith("round 50: validation RMSE")
@@ -92,10 +91,11 @@ def test_parts_are_in_time_order(trained: Trained) -> None:
 
 def test_labels_that_come_after_the_end_are_not_learnt_from(remittance: Settings) -> None:
     end = START + timedelta(days=4)
-    sessions, dataset = build(remittance, end=end)
-    assert sessions.window_end == end
+    examples = build(remittance, end=end)
+    assert examples.window[1] == end
+    sessions = closed_sessions(remittance, end=end)
     assert sessions.frame["label_timestamp"].max() <= end  # type: ignore[operator]
-    assert dataset.frame.height == sessions.frame.height
+    assert examples.dataset.frame.height == sessions.frame.height
 
 
 def test_too_little_to_train_on(tmp_path: Path, remittance: Settings) -> None:
@@ -121,13 +121,13 @@ def one_session(home: Path) -> Settings:
 
 
 def test_an_unknown_baseline_column(remittance: Settings) -> None:
-    sessions, dataset = build(remittance)
+    examples = build(remittance)
     with pytest.raises(DatasetError, match="such as session_corridor_last"):
-        train(sessions, dataset, replace(QUICK, baseline_group="colour"))
+        train(examples, replace(QUICK, baseline_group="colour"))
 
 
 def test_a_registered_version_says_what_it_is(tracked: Settings, trained: Trained) -> None:
-    version = register(tracked, trained.candidate)
+    version = register(tracked, trained.candidate, trained.against_baseline)
     client = mlflow.MlflowClient(tracked.mlflow_url)
     tags = client.get_model_version("session_duration", str(version)).tags
     inputs = trained.candidate.inputs
@@ -152,7 +152,7 @@ def test_a_registered_version_says_what_it_is(tracked: Settings, trained: Traine
 
 
 def test_plain_mlflow_loads_it(tracked: Settings, trained: Trained) -> None:
-    version = register(tracked, trained.candidate)
+    version = register(tracked, trained.candidate, trained.against_baseline)
     uri = f"models:/session_duration/{version}"
     folder = Path(mlflow.artifacts.download_artifacts(uri))
     inputs = ModelInputs.from_json((folder / INPUTS_FILE).read_bytes())
@@ -160,7 +160,7 @@ def test_plain_mlflow_loads_it(tracked: Settings, trained: Trained) -> None:
     assert inputs.inputs[3].categories == ("app", "web")
     assert not list(folder.rglob("*.pkl"))
 
-    frame = build(tracked)[1].frame.head(200)
+    frame = build(tracked).dataset.frame.head(200)
     matrix = inputs.matrix(frame)
     ours = trained.candidate.booster.predict(matrix)
     plain = mlflow.pyfunc.load_model(uri)
@@ -170,12 +170,18 @@ def test_plain_mlflow_loads_it(tracked: Settings, trained: Trained) -> None:
     run = mlflow.MlflowClient().get_run(plain.metadata.run_id)
     assert run.data.metrics["rmse"] == trained.candidate.metric_value
     names = {file.path for file in mlflow.MlflowClient().list_artifacts(plain.metadata.run_id)}
-    assert names == {"importance.csv", "importance.png"}
+    assert names == {"importance.csv", "importance.png", "slices.csv", CARD_FILE, DECISION_FILE}
+    card = (folder / CARD_FILE).read_text()
+    assert card.startswith("# session_duration\n\nHow long will this session last?")
+    assert f"**Promoted** against {trained.baseline}" in card
+    assert json.loads((folder / DECISION_FILE).read_bytes())["promote"] is True
 
 
 def test_a_version_proves_itself_by_its_golden_rows(tracked: Settings, trained: Trained) -> None:
     curve = Calibration("sigmoid", (0.0, 8.0), (0.25, 0.75))
-    version = register(tracked, replace(trained.candidate, calibration=curve))
+    version = register(
+        tracked, replace(trained.candidate, calibration=curve), trained.against_baseline
+    )
     uri = f"models:/session_duration/{version}"
     folder = Path(mlflow.artifacts.download_artifacts(uri))
     golden = Golden.from_json((folder / GOLDEN_FILE).read_bytes())
@@ -195,16 +201,7 @@ def test_a_candidate_without_examples_is_not_registered(
 ) -> None:
     bare = replace(trained.candidate, examples=trained.candidate.examples[:0])
     with pytest.raises(ModelError, match="golden_rows"):
-        register(tracked, bare)
-
-
-def test_all_of_it_in_one_call(tracked: Settings, trained: Trained) -> None:
-    done = train_session_duration(tracked, config=QUICK)
-    client = mlflow.MlflowClient(tracked.mlflow_url)
-    tags = client.get_model_version("session_duration", str(done.version)).tags
-    assert tags["data_fingerprint"] == trained.candidate.data_fingerprint
-    assert done.trained.verdict == trained.verdict
-    assert done.trained.candidate.importance.height == len(done.trained.candidate.inputs.inputs)
+        register(tracked, bare, trained.against_baseline)
 
 
 def test_mlflow_is_down(
@@ -213,4 +210,4 @@ def test_mlflow_is_down(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     nowhere = replace(remittance, mlflow_url="http://127.0.0.1:1")
     with pytest.raises(ModelError, match=r"start it \(make up\), then retry"):
-        register(nowhere, trained.candidate)
+        register(nowhere, trained.candidate, trained.against_baseline)

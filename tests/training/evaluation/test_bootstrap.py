@@ -47,3 +47,33 @@ def test_it_covers_what_it_claims() -> None:
         found = paired_interval(RMSE, target, ours, theirs, np.arange(400), resamples=200)
         covered += found.low <= -0.1 <= found.high
     assert covered >= 87  # 95 expected; fewer than 87 has a chance of 1 in 1,000
+
+
+def slow_interval(
+    target: np.ndarray, ours: np.ndarray, theirs: np.ndarray, clusters: np.ndarray
+) -> tuple[float, float]:
+    """The same, with loops: draw customers, lay their sessions side by side, take both errors."""
+    rng = np.random.default_rng(5)
+    rows_of = [np.flatnonzero(clusters == cluster) for cluster in np.unique(clusters)]
+    differences = []
+    for _ in range(600):
+        draw = rng.integers(0, len(rows_of), len(rows_of))
+        rows = np.concatenate([rows_of[cluster] for cluster in draw])
+        differences.append(RMSE(target[rows], ours[rows]) - RMSE(target[rows], theirs[rows]))
+    low, high = np.quantile(differences, [0.025, 0.975])
+    return float(low), float(high)
+
+
+@pytest.mark.parametrize("clusters", [1, 8], ids=["singly", "by customer"])
+def test_the_interval_is_that_of_a_slow_bootstrap(clusters: int) -> None:
+    rng = np.random.default_rng(0)
+    count = 800
+    owner = np.arange(count) // clusters
+    shared = rng.normal(0, 1, count)[owner]
+    target = shared + rng.normal(0, 1, count)
+    ours, theirs = shared * 0.3, np.zeros(count)
+    interval = paired_interval(RMSE, target, ours, theirs, owner, resamples=600, seed=5)
+    assert (interval.low, interval.high) == pytest.approx(
+        slow_interval(target, ours, theirs, owner), abs=0.004
+    )
+    assert interval.below_zero

@@ -1,0 +1,110 @@
+"""A trained model with everything that its registered version will say of it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import lightgbm as lgb
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from feature_repo.contracts.errors import ModelError
+from feature_repo.contracts.model_files import Calibration, Golden
+from feature_repo.contracts.model_inputs import ModelInputs
+from feature_repo.contracts.target_scale import BACK_TRANSFORMS
+
+Matrix = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trained model, ready to be registered.
+
+    Attributes:
+        inputs: what it is fed; `inputs.feature_service` is also the registered model's name.
+        booster: the LightGBM model.
+        target: what it predicts, such as `session_duration_s`.
+        target_transform: what was done to the target before training (`log1p`); whoever serves
+            undoes it.
+        unit: of the target after undoing.
+        metric_name, metric_value: the metric it is judged by, on the test part.
+        metrics: all figures.
+        params: configuration.
+        window: start and end of the events it has seen.
+        data_fingerprint: hash of its data set.
+        importance: table of `training.importance`.
+        pictures: file name -> PNG; `importance.png` is the one that the flow shows.
+        tags: more tags for the version.
+        examples: rows of the model's matrix, shape (n, width), on which whoever loads the version
+            proves that it is this one (`golden_rows`).
+        calibration: from score to probability, for a model of an event.
+        card: what the model card says of its use: purpose, data, limits (Markdown).
+    """
+
+    inputs: ModelInputs
+    booster: lgb.Booster
+    target: str
+    target_transform: str
+    unit: str
+    metric_name: str
+    metric_value: float
+    metrics: dict[str, float]
+    params: dict[str, object]
+    window: tuple[datetime, datetime]
+    data_fingerprint: str
+    importance: pl.DataFrame
+    pictures: dict[str, bytes]
+    tags: dict[str, str]
+    examples: Matrix
+    calibration: Calibration | None = None
+    card: str = ""
+    tables: dict[str, pl.DataFrame] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The registered model's."""
+        return self.inputs.feature_service
+
+    def golden(self) -> Golden:
+        """The examples with what the model makes of them.
+
+        Raises:
+            ModelError: there are none, or the transform is unknown.
+        """
+        if not len(self.examples) or self.target_transform not in BACK_TRANSFORMS:
+            raise ModelError(
+                "candidate",
+                (len(self.examples), self.target_transform),
+                f"examples, and a transform of {sorted(BACK_TRANSFORMS)}",
+                "give it rows of its test part (golden_rows)",
+            )
+        scores = np.asarray(self.booster.predict(self.examples, num_threads=1), dtype=np.float64)
+        return Golden.of(
+            self.examples,
+            scores,
+            BACK_TRANSFORMS[self.target_transform](scores),
+            None if self.calibration is None else self.calibration.probability(scores),
+        )
+
+
+def golden_rows(matrix: Matrix, count: int = 32) -> Matrix:
+    """Rows to store with a version: `count` spread evenly over a matrix, and one all missing.
+
+    >>> golden_rows(np.arange(10.0).reshape(10, 1), count=3).ravel().tolist()
+    [0.0, 4.0, 9.0, nan]
+    """
+    places = np.unique(np.linspace(0, len(matrix) - 1, min(count, len(matrix))).astype(np.int64))
+    return np.vstack([matrix[places], np.full((1, matrix.shape[1]), np.nan)])
+
+
+def identity_of(name: str, data_fingerprint: str, config_fingerprint: str) -> str:
+    """What makes a version the same as another: model, data and configuration (16 hex digits).
+
+    Training is deterministic, so equal identities are equal models: a window that is trained on
+    twice makes one version.
+    """
+    text = "\n".join([name, data_fingerprint, config_fingerprint])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
