@@ -1,4 +1,7 @@
-"""Live simulated traffic: what the crowd does now, published to the live log as it happens."""
+"""Live simulated traffic: what the crowd does now, published to the live log as it happens.
+
+A label is published when it arrives: its event time is that of what it labels, days before.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from feature_repo.contracts.events import to_epoch_us
+from feature_repo.contracts.events import OUTSIDE_SESSION, to_epoch_us
 from infra.simulate import Crowd
+from streaming.mapping.event_file import log_times_us
 
 if TYPE_CHECKING:
     from streaming.log.valkey_streams import ValkeyLog
@@ -23,7 +28,7 @@ _HISTORY_FRAME_ROWS = 8_192
 
 
 class LiveTraffic:
-    """Publishes a crowd's events to the log at their event time, in a thread of its own.
+    """Publishes a crowd's events to the log when they happen, in a thread of its own.
 
     Windows are simulated ahead, `AHEAD` at a time; windows of one crowd fit together, so nothing
     is published twice and nothing is missing in between.
@@ -36,7 +41,7 @@ class LiveTraffic:
 
     Attributes:
         published: events published so far.
-        active: the customers of the last events, latest first.
+        active: the customers of the last sessions' events, latest first.
         error: what ended the thread, if anything did.
     """
 
@@ -78,13 +83,12 @@ class LiveTraffic:
                 end = max(now, self._simulated_to) + AHEAD
                 self._waiting = self._crowd.act(self._simulated_to, end).events
                 self._simulated_to = end
-            times = self._waiting.column("event_time").cast(pa.int64()).to_numpy()
-            due = int(np.searchsorted(times, to_epoch_us(now), side="right"))
+            due = int(np.searchsorted(log_times_us(self._waiting), to_epoch_us(now), side="right"))
             if due:
                 rows = self._waiting.slice(0, due).combine_chunks()
                 for batch in rows.to_batches(_HISTORY_FRAME_ROWS):
                     count += self._log.append(batch)
-                latest = rows.column("customer_id").slice(max(0, due - 50)).to_pylist()
+                latest = _in_sessions(rows.slice(max(0, due - 200)))[-50:]
                 self.active = list(dict.fromkeys([*reversed(latest), *self.active]))[:50]
             if due < self._waiting.num_rows:
                 self._waiting = self._waiting.slice(due)
@@ -97,6 +101,13 @@ class LiveTraffic:
                 self.published += self.publish_due()
         except Exception as error:  # shown by the main thread, which watches `error`
             self.error = error
+
+
+def _in_sessions(events: pa.Table) -> list[str]:
+    """The customers of events of sessions, in their order."""
+    outside = pc.is_in(events.column("event_type"), pa.array(sorted(OUTSIDE_SESSION)))
+    customers: list[str] = events.filter(pc.invert(outside)).column("customer_id").to_pylist()
+    return customers
 
 
 def publish_history(

@@ -32,15 +32,23 @@ class EventType(StrEnum):
     FRAUD_REPORTED = "fraud_reported"
     LABEL = "label"
     LOGOUT = "logout"
+    # New types go to the end: the place of a type is its code in stored states.
+    FINANCIAL_SNAPSHOT = "financial_snapshot"
 
 
 EVENT_TYPES: tuple[EventType, ...] = tuple(EventType)
 EVENT_TYPE_CODE: dict[str, int] = {str(kind): code for code, kind in enumerate(EVENT_TYPES)}
 
 # What happens outside the customer's digital session: a call, a report, a label that arrives
-# days later. These never open or prolong a session.
+# days later, the balance that the bank's own books show at a login. These never open or prolong
+# a session, and features without a filter do not see them.
 OUTSIDE_SESSION: frozenset[EventType] = frozenset(
-    {EventType.SUPPORT_CONTACT, EventType.FRAUD_REPORTED, EventType.LABEL}
+    {
+        EventType.SUPPORT_CONTACT,
+        EventType.FRAUD_REPORTED,
+        EventType.LABEL,
+        EventType.FINANCIAL_SNAPSHOT,
+    }
 )
 # What a customer does in a session beyond looking at pages.
 ACTIONS: frozenset[EventType] = frozenset(

@@ -50,9 +50,10 @@ def draw_page_dwell(world: World, seed: int) -> PageDwell:
     """Draw the parameters by page and corridor around the pages' own; k stays below 1."""
     shape = (len(world.pages), len(world.corridors))
     cells = shape[0] * shape[1]
-    spread_k = lognormal(stream(seed, "dwell.k"), world.dwell.corridor_k_sigma, cells)
+    strength = world.effects.duration_corridor
+    spread_k = lognormal(stream(seed, "dwell.k"), strength * world.dwell.corridor_k_sigma, cells)
     spread_lambda = lognormal(
-        stream(seed, "dwell.lambda"), world.dwell.corridor_lambda_sigma, cells
+        stream(seed, "dwell.lambda"), strength * world.dwell.corridor_lambda_sigma, cells
     )
     k = np.array([page.k for page in world.pages])[:, None] * spread_k.reshape(shape)
     lambda_s = np.array([page.lambda_s for page in world.pages])[:, None] * spread_lambda.reshape(
@@ -77,7 +78,7 @@ def session_factor(
     Customer x channel x device x tenure x hour of day x a draw of its own. All but the first and
     the last are visible at the session's first event.
     """
-    knobs = world.sessions
+    knobs, effects = world.sessions, world.effects
     most = max(len(c.devices) for c in world.channels)
     device_dwell = np.ones((len(world.channels), most))
     for at, item in enumerate(world.channels):
@@ -86,8 +87,8 @@ def session_factor(
     swing = np.cos(2 * np.pi * (local_hour - world.clock.slow_hour) / 24)
     return np.asarray(
         people.dwell[customer]
-        * device_dwell[channel, device]
-        * tenure_years**knobs.tenure_dwell_exponent
-        * (1 + world.clock.dwell_swing * swing)
+        * device_dwell[channel, device] ** effects.duration_device
+        * tenure_years ** (effects.duration_tenure * knobs.tenure_dwell_exponent)
+        * (1 + effects.duration_hour * world.clock.dwell_swing * swing)
         * lognormal(rng, knobs.session_sigma, len(customer))
     )

@@ -8,15 +8,16 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 
-from streaming.simulator.knobs import WorldError
+from streaming.simulator.knob_types import WorldError
 from streaming.simulator.simulation import Simulation
 
 ROW_GROUP_ROWS = 65_536
+TRUTH_TABLES = ("sessions", "payments", "pages", "customers")
 BATCH_VIEWS = ("customer_profile", "customer_financials", "corridor_costs")
 
 
 def write_events(simulation: Simulation, path: Path) -> None:
-    """Write the events to one Parquet file in event-time order, replacing it as a whole."""
+    """Write the events to one Parquet file in the order of the log, replacing it as a whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")
     pq.write_table(simulation.events, unfinished, row_group_size=ROW_GROUP_ROWS, compression="zstd")
@@ -33,9 +34,9 @@ def write_batch_features(simulation: Simulation, batch_table: Callable[[str], Pa
 
 
 def write_truth(simulation: Simulation, folder: Path) -> None:
-    """Write sessions.parquet, pages.parquet and customers.parquet to a folder of their own."""
+    """Write the truth, a Parquet file a table, to a folder of its own."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("sessions", "pages", "customers"):
+    for name in TRUTH_TABLES:
         _write_frame(getattr(simulation.truth, name), folder / f"{name}.parquet")
 
 

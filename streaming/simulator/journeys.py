@@ -10,7 +10,7 @@ from feature_repo.contracts.events import EVENT_TYPE_CODE, EventType
 from streaming.simulator.knobs import Condition, World
 from streaming.simulator.payments import Payments
 from streaming.simulator.people import People
-from streaming.simulator.randomness import Bools, Floats, Ints, stream
+from streaming.simulator.randomness import Bools, Floats, Ints
 from streaming.simulator.sessions import Sessions
 
 MOST_REPEATS = 12
@@ -70,12 +70,9 @@ def draw_steps(
     people: People,
     sessions: Sessions,
     payments: Payments,
-    *,
-    day: int,
-    seed: int,
+    rng: np.random.Generator,
 ) -> Steps:
-    """Draw the events of all sessions of a day at once; each session has at least one."""
-    rng = stream(seed, "journeys", day)
+    """Draw the events of all sessions at once; each session has at least one."""
     intent, n = sessions.intent, len(sessions)
     width = journeys.chance.shape[1]
     happens = rng.random((n, width)) < journeys.chance[intent]

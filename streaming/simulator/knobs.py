@@ -6,21 +6,28 @@ from datetime import date
 from enum import StrEnum
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta
 
-from feature_repo.contracts.errors import DaimaError
 from feature_repo.contracts.events import EventType
-
-Share = Annotated[float, Meta(ge=0, le=1)]
-Positive = Annotated[float, Meta(gt=0)]
-NotNegative = Annotated[float, Meta(ge=0)]
-Country = Annotated[str, Meta(pattern="^[A-Z]{2}$")]
-Name = Annotated[str, Meta(pattern="^[a-z0-9_+-]+$", max_length=40)]
-
-
-class WorldError(DaimaError):
-    """A knob of the simulated world, or an argument of a simulation, makes no sense."""
+from streaming.simulator.effect_knobs import (
+    CallKnobs,
+    CycleKnobs,
+    DriftKnobs,
+    Effects,
+    FinanceKnobs,
+    FollowUpKnobs,
+    FraudKnobs,
+    LabelKnobs,
+)
+from streaming.simulator.knob_types import (
+    Country,
+    Knobs,
+    LogNormal,
+    Name,
+    NotNegative,
+    Positive,
+    Share,
+)
 
 
 class Condition(StrEnum):
@@ -36,23 +43,13 @@ class Condition(StrEnum):
     RETRY_DECLINED = "retry_declined"
 
 
-class Knobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of all knobs: immutable, and a misspelt one is refused."""
-
-
-class LogNormal(Knobs, frozen=True):
-    """A lognormal distribution by its median and the sigma of its logarithm."""
-
-    median: Positive
-    sigma: NotNegative
-
-
 class AgeBand(Knobs, frozen=True):
-    """Customers of an age: their share and their dwell against the mean."""
+    """Customers of an age: their share, and their dwell and calls against the mean."""
 
     name: Name
     share: NotNegative
     dwell: Positive
+    calls: Positive = 1.0
 
 
 class People(Knobs, frozen=True):
@@ -183,6 +180,7 @@ class Persona(Knobs, frozen=True):
     amount: Positive
     dwell: Positive
     intents: dict[str, NotNegative]
+    calls: Positive = 1.0
 
 
 class SendCountry(Knobs, frozen=True):
@@ -237,11 +235,19 @@ class World(Knobs, frozen=True):
     """All knobs of a world; `world.load_world` reads and checks them."""
 
     default_customers: Annotated[int, Meta(gt=0)]
+    effects: Effects
     people: People
     clock: Clock
     sessions: SessionKnobs
     payments: PaymentKnobs
     channels: Annotated[tuple[Channel, ...], Meta(min_length=2, max_length=2)]
+    drift: DriftKnobs
+    cycle: CycleKnobs
+    finance: FinanceKnobs
+    follow_ups: FollowUpKnobs
+    calls: CallKnobs
+    fraud: FraudKnobs
+    labels: LabelKnobs
     dwell: DwellKnobs
     pages: Annotated[tuple[Page, ...], Meta(min_length=1)]
     intents: Annotated[tuple[Intent, ...], Meta(min_length=1)]

@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from feature_repo.contracts.money import ExchangeRates, minor_unit_exponent
-from streaming.simulator.knobs import World, WorldError
+from streaming.simulator.knob_types import WorldError
+from streaming.simulator.knobs import World
 from streaming.simulator.people import People
-from streaming.simulator.randomness import Bools, Floats, Ints, lognormal, stream
+from streaming.simulator.randomness import Bools, Floats, Ints, lognormal
 from streaming.simulator.sessions import DAY_S, Sessions
 
 CENTS = 100
@@ -78,19 +79,20 @@ class Payments:
 
 
 def draw_payments(
-    world: World, people: People, sessions: Sessions, tariff: Tariff, *, day: int, seed: int
+    world: World, people: People, sessions: Sessions, tariff: Tariff, rng: np.random.Generator
 ) -> Payments:
     """Draw amount and fate of each session's payment.
 
-    An amount above the day's balance fails more often: `customer_financials` shows both.
+    An amount above the balance fails more often: the snapshot at the login shows the balance.
     """
-    rng, knobs = stream(seed, "payments", day), world.payments
+    knobs = world.payments
     n, customer = len(sessions), sessions.customer
     usd = people.amount_usd[customer] * lognormal(rng, world.people.amount_sigma, n)
+    usd = usd * sessions.amount
     cents = np.maximum(usd, knobs.smallest_usd) * CENTS
     corridor_cents = tariff.cents[sessions.corridor]
     amount_minor = tariff.rounded(cents / corridor_cents, sessions.corridor)
-    over = amount_minor * corridor_cents > people.balance_on(world, day, seed)[customer] * CENTS
+    over = amount_minor * corridor_cents > sessions.situation.balance_usd * CENTS
     chance = knobs.failure_chance + knobs.failure_chance_over_balance * over
     declined = rng.random(n) < chance
     retrying = declined & (rng.random(n) < knobs.retry_chance)

@@ -7,6 +7,7 @@ from datetime import date
 
 import numpy as np
 
+from streaming.simulator.knob_types import Between
 from streaming.simulator.knobs import World
 from streaming.simulator.randomness import Bools, Floats, Ints, choose, lognormal, stream
 
@@ -26,7 +27,13 @@ class People:
         peak_hour: local hour of day that the customer keeps to.
         channel: preferred channel; `devices[:, c]`, shape (n, 2), the device used on channel c.
         dwell: factor on every page's scale; `repeats`: factor on every step's repeats.
-        intents: shape (n, intents), each row adds up to 1.
+        intents: shape (n, intents), each row adds up to 1; `drifts_to`, same shape, is what lies
+            between it and the second mix that the customer drifts to and back.
+        drift_days, drift_phase: how long that takes, and where in it 1970 began.
+        cycle_days, cycle_phase: likewise of the need to send; `spell` is the kind of its spells
+            that the customer mostly has, which last `pace` times as long as usual.
+        fortune_days, fortune_phase: likewise of the balance's ups and downs.
+        calls: factor on the chance to call after a session.
     """
 
     persona: Ints
@@ -47,6 +54,16 @@ class People:
     dwell: Floats
     repeats: Floats
     intents: Floats
+    drifts_to: Floats
+    drift_days: Floats
+    drift_phase: Floats
+    cycle_days: Floats
+    cycle_phase: Floats
+    spell: Ints
+    pace: Floats
+    fortune_days: Floats
+    fortune_phase: Floats
+    calls: Floats
 
     def __len__(self) -> int:
         return len(self.persona)
@@ -55,15 +72,10 @@ class People:
         """Customer ids, by number: the same number is the same customer in every window."""
         return [f"c{number:07d}" for number in range(len(self))]
 
-    def balance_on(self, world: World, day: int, seed: int) -> Floats:
-        """Balances in US dollars at 00:00 UTC of a day (days since 1970), shape (n,)."""
-        noise = lognormal(stream(seed, "balance", day), world.people.balance_sigma_daily, len(self))
-        return self.balance_usd * noise
-
 
 def draw_people(world: World, customers: int, seed: int) -> People:
     """Draw customers 0..customers-1; the first ones are the same however many are drawn."""
-    knobs = world.people
+    knobs, effects = world.people, world.effects
 
     def uniform(name: str) -> Floats:
         return stream(seed, f"people.{name}").random(customers)
@@ -96,6 +108,13 @@ def draw_people(world: World, customers: int, seed: int) -> People:
         for channel in world.channels
     ]
     age_dwell = np.array([band.dwell for band in knobs.age_bands])[age_band]
+    own_dwell = of_persona([p.dwell for p in world.personas]) * factor("dwell", knobs.dwell_sigma)
+    own_calls = (
+        of_persona([p.calls for p in world.personas])
+        * np.array([band.calls for band in knobs.age_bands])[age_band]
+        * factor("calls", world.calls.customer_sigma)
+    )
+    intents = _intents(world, persona, kyc_level, seed, "intents")
     return People(
         persona=persona,
         corridor=corridor,
@@ -123,12 +142,26 @@ def draw_people(world: World, customers: int, seed: int) -> People:
         peak_hour=peak % 24,
         channel=web.astype(np.int64),
         devices=np.stack(devices, axis=1),
-        dwell=of_persona([p.dwell for p in world.personas])
-        * age_dwell
-        * factor("dwell", knobs.dwell_sigma),
-        repeats=factor("repeats", knobs.repeat_sigma),
-        intents=_intents(world, persona, kyc_level, seed),
+        dwell=own_dwell**effects.duration_customer * age_dwell**effects.duration_age,
+        repeats=factor("repeats", knobs.repeat_sigma) ** effects.duration_customer,
+        intents=intents,
+        drifts_to=_intents(world, persona, kyc_level, seed, "later_intents") - intents,
+        drift_days=_between(world.drift.days, uniform("drift_days")),
+        drift_phase=uniform("drift_phase"),
+        cycle_days=np.array([item.days for item in world.cycle.lengths])[
+            choose(np.array([item.share for item in world.cycle.lengths]), uniform("cycle_days"))
+        ],
+        cycle_phase=uniform("cycle_phase"),
+        spell=choose(np.array([item.share for item in world.cycle.spells]), uniform("spell")),
+        pace=factor("pace", world.cycle.pace_sigma),
+        fortune_days=_between(world.finance.spell_days, uniform("fortune_days")),
+        fortune_phase=uniform("fortune_phase"),
+        calls=own_calls**effects.callers,
     )
+
+
+def _between(days: Between, u: Floats) -> Floats:
+    return days.least + (days.most - days.least) * u
 
 
 def _second_corridors(world: World, corridor: Ints, has_second: Bools, u: Floats) -> Ints:
@@ -144,8 +177,8 @@ def _second_corridors(world: World, corridor: Ints, has_second: Bools, u: Floats
     return second
 
 
-def _intents(world: World, persona: Ints, kyc_level: Ints, seed: int) -> Floats:
-    """Each customer's own intent probabilities: Dirichlet around the persona's.
+def _intents(world: World, persona: Ints, kyc_level: Ints, seed: int, name: str) -> Floats:
+    """Intent probabilities of each customer's own: Dirichlet around the persona's.
 
     Intents that need open identity checks (`needs_kyc`) fall away once those are complete.
     """
@@ -156,7 +189,7 @@ def _intents(world: World, persona: Ints, kyc_level: Ints, seed: int) -> Floats:
     needs_kyc = np.array([intent.needs_kyc for intent in world.intents])
     usable = ~(needs_kyc[None, :] & (kyc_level == 2)[:, None])
     mean = base[persona]
-    drawn = stream(seed, "people.intents").standard_gamma(world.people.intent_concentration * mean)
+    drawn = stream(seed, f"people.{name}").standard_gamma(world.people.intent_concentration * mean)
     shares = drawn * usable
     # Small concentrations underflow to zero everywhere: such a customer takes the persona's mean.
     empty = shares.sum(axis=1) <= 0

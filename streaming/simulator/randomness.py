@@ -59,3 +59,16 @@ def choose(weights: Floats, u: Floats) -> Ints:
 def lognormal(rng: np.random.Generator, sigma: float, n: int) -> Floats:
     """`n` lognormal factors of median 1."""
     return np.exp(sigma * rng.standard_normal(n))
+
+
+def hashed_uniforms(seed: int, name: str, customer: Ints, number: Ints) -> tuple[Floats, Floats]:
+    """Two uniform numbers for each (customer, number), whoever asks and whenever: shapes (n,).
+
+    For what is drawn once a customer and, say, cycle, without drawing those before it. `number`
+    counts to at most 2**31 in either direction.
+    """
+    salt = int(stream(seed, name).integers(2**63))
+    key = (customer.astype(np.uint64) << np.uint64(32)) + (number + (1 << 31)).astype(np.uint64)
+    bits = mix64(key, salt)
+    low = (bits & np.uint64(0xFFFF_FFFF)).astype(np.float64)
+    return (bits >> np.uint64(32)).astype(np.float64) * 2.0**-32, low * 2.0**-32

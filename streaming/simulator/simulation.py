@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
@@ -13,13 +13,18 @@ import pyarrow as pa
 from feature_repo.contracts.events import EARLIEST_EVENT, LATEST_EVENT, to_epoch_us
 from feature_repo.contracts.money import ExchangeRates
 from streaming.simulator.dwell import draw_page_dwell
+from streaming.simulator.event_rows import EventRows, session_rows
 from streaming.simulator.event_table import event_table
 from streaming.simulator.journeys import Journeys, compile_journeys
-from streaming.simulator.knobs import World, WorldError
+from streaming.simulator.knob_types import WorldError
+from streaming.simulator.knobs import World
+from streaming.simulator.labels import NEAR_DAYS, call_labels, fraud_labels, look_back_days
+from streaming.simulator.payments import tariff_on
 from streaming.simulator.people import People, draw_people
+from streaming.simulator.records import call_rows, report_rows, snapshot_rows
 from streaming.simulator.sessions import DAY_S
 from streaming.simulator.snapshots import snapshots
-from streaming.simulator.traffic import draw_traffic
+from streaming.simulator.traffic import Traffic, draw_traffic
 from streaming.simulator.truth import Truth, planted_truth
 
 DAY_US = DAY_S * 1_000_000
@@ -33,8 +38,9 @@ class Simulation:
     """A window [start, end) of a world.
 
     Attributes:
-        events: one table of `EVENT_SCHEMA`, sorted by event time (ties in source order), with
-            amounts in the reference currency.
+        events: one table of `EVENT_SCHEMA` in the order of the log: by event time, labels by
+            their arrival (which, not the event time, lies in the window); with amounts in the
+            reference currency.
         truth: what was planted. No training code may read it.
     """
 
@@ -106,25 +112,61 @@ def simulate(
     people = draw_people(world, customers, seed)
     page_dwell = draw_page_dwell(world, seed)
     journeys = compile_journeys(world)
-    # The day before belongs to the window too: its late sessions run into it.
-    days = range(start_us // DAY_US - 1, (end_us - 1) // DAY_US + 1)
+    # Days before belong to the window too: late sessions run into it, labels arrive in it.
+    first = start_us // DAY_US - look_back_days(world)
+    days = range(first, (end_us - 1) // DAY_US + 1)
     traffic = []
     for done, day in enumerate(days, start=1):
         traffic.append(draw_traffic(world, people, page_dwell, journeys, rates, day=day, seed=seed))
         if progress:
             progress(done, len(days))
+    near = start_us // DAY_US - first - NEAR_DAYS
+    rows = _rows(world, rates, traffic, near, start_us=start_us, end_us=end_us, seed=seed)
     return Simulation(
         world=world,
         start=start,
         end=end,
         seed=seed,
-        events=event_table(
-            world, people, traffic, rates, start_us=start_us, end_us=end_us, seed=seed
+        events=event_table(world, people, traffic, rows, rates, seed=seed),
+        truth=planted_truth(
+            world, people, page_dwell, traffic[near:], start_us=start_us, end_us=end_us, seed=seed
         ),
-        truth=planted_truth(world, people, page_dwell, traffic, start_us=start_us, end_us=end_us),
         people=people,
         journeys=journeys,
     )
+
+
+def _rows(
+    world: World,
+    rates: ExchangeRates,
+    days: Sequence[Traffic],
+    near: int,
+    *,
+    start_us: int,
+    end_us: int,
+    seed: int,
+) -> EventRows:
+    """The rows that the log knows of in the window; labels behind everything else.
+
+    Of days before `near` only labels of payments, and reports, reach the window.
+    """
+    firsts = np.cumsum([0, *(len(day.sessions) for day in days[:-1])]).tolist()
+
+    def cut(rows: EventRows, first: int) -> EventRows:
+        inside = (rows.known_us >= start_us) & (rows.known_us < end_us)
+        return rows.at(np.flatnonzero(inside)).of_session(first)
+
+    happened: list[EventRows] = []
+    known: list[EventRows] = []
+    for at, (day, first) in enumerate(zip(days, firsts, strict=True)):
+        if at >= near:
+            happened.append(session_rows(day, start_us, end_us).of_session(first))
+            tariff = tariff_on(world, rates, day.day)
+            happened += [cut(snapshot_rows(tariff, day), first), cut(call_rows(day), first)]
+            known.append(cut(call_labels(days, at), first))
+        happened.append(cut(report_rows(world, day, seed), first))
+        known.append(cut(fraud_labels(world, day, seed), first))
+    return EventRows.joined([*happened, *known])
 
 
 def _checked_window(start: datetime, end: datetime) -> tuple[int, int]:

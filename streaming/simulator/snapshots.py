@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_repo.contracts.events import EventType
+from streaming.simulator.finances import balances_at_midnight_usd
 from streaming.simulator.journeys import Journeys
 from streaming.simulator.knobs import World
 from streaming.simulator.payments import CENTS
@@ -44,6 +45,7 @@ def snapshots(
         if day - timedelta(days=back) < first_day:
             past += _habitual_past(world, people, journeys, number - back, seed)
     sent_cents, transfers, failed, added = past
+    balance_usd = balances_at_midnight_usd(world, people, number, seed)
     known = np.flatnonzero(people.signed_up_day < number)
     send = [corridor.send for corridor in world.corridors]
     corridors = [corridor.name for corridor in world.corridors]
@@ -62,7 +64,7 @@ def snapshots(
     financials = pl.DataFrame(
         {
             "customer_id": people.ids(),
-            "balance_ref_minor": _whole(people.balance_on(world, number, seed) * CENTS),
+            "balance_ref_minor": _whole(balance_usd * CENTS),
             "monthly_income_ref_minor": _whole(people.income_usd * CENTS),
             "sent_30d_ref_minor": sent_cents,
             "transfers_30d": transfers,
@@ -118,10 +120,11 @@ def _simulated_past(customers: int, events: pa.Table, midnight: datetime) -> Int
 def _habitual_past(world: World, people: People, journeys: Journeys, day: int, seed: int) -> Ints:
     """The same four numbers for a day that was not simulated: shape (4, customers)."""
     rng = stream(seed, "history", day)
-    rate = people.sessions_per_day * (people.intents @ journeys.payment_chance())
+    intents = people.intents + people.drifts_to / 2
+    rate = people.sessions_per_day * (intents @ journeys.payment_chance())
     rate = np.where(people.signed_up_day <= day, rate, 0.0)
     knobs = world.payments
-    over = people.amount_usd > people.balance_on(world, day, seed)
+    over = people.amount_usd > balances_at_midnight_usd(world, people, day, seed)
     failing = np.minimum(knobs.failure_chance + knobs.failure_chance_over_balance * over, 1.0)
     transfers, failed = rng.poisson(rate * (1 - failing)), rng.poisson(rate * failing)
     spread = lognormal(rng, world.people.amount_sigma, len(people))

@@ -10,40 +10,38 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from feature_repo.contracts.events import EVENT_TYPE_CODE, EventType
 from feature_repo.contracts.money import ExchangeRates
+from streaming.simulator.calls import Calls, draw_calls
+from streaming.simulator.card_testing import draw_card_tests
 from streaming.simulator.dwell import PageDwell
-from streaming.simulator.journeys import Journeys, Steps, draw_steps
+from streaming.simulator.enactment import Enacted, enact
+from streaming.simulator.follow_ups import draw_follow_ups
+from streaming.simulator.fraud import draw_takeovers, with_mules
+from streaming.simulator.journeys import Journeys
 from streaming.simulator.knobs import World
-from streaming.simulator.payments import Payments, Tariff, draw_payments, tariff_on
+from streaming.simulator.payments import tariff_on
 from streaming.simulator.people import People
-from streaming.simulator.randomness import Bools, Floats, Ints, UInts, lognormal, mix64, stream
+from streaming.simulator.randomness import Bools, Floats, Ints
 from streaming.simulator.sessions import DAY_S, Sessions, draw_sessions
 
-ABSENT = -1
-_MONEY = [
-    EVENT_TYPE_CODE[kind]
-    for kind in (
-        EventType.QUOTE,
-        EventType.PAYMENT_SUBMITTED,
-        EventType.PAYMENT_CONFIRMED,
-        EventType.PAYMENT_FAILED,
-    )
-]
+US_PER_S = 1_000_000
 
 
 @dataclass(frozen=True)
 class Traffic:
     """The n sessions of a day and their m events, ordered by session and time.
 
-    Shapes: `kept`, `first`, `duration_s` (n,): sessions too soon after the one before are not
-    kept, `first` is a session's first event. The rest (m,): `session` indexes `sessions`;
+    Shapes: `kept`, `first`, `start_us`, `duration_s` (n,): sessions too soon after the one before
+    are not kept, `first` is a session's first event. The rest (m,): `session` indexes `sessions`;
     amounts are minor units of the send country's currency, ABSENT where the event has none.
     """
 
+    day: int
     sessions: Sessions
     kept: Bools
+    calls: Calls
     first: Ints
+    start_us: Ints
     duration_s: Floats
     session: Ints
     time_us: Ints
@@ -51,7 +49,6 @@ class Traffic:
     page: Ints
     amount_minor: Ints
     fee_minor: Ints
-    event_id: UInts
 
 
 def draw_traffic(
@@ -64,57 +61,57 @@ def draw_traffic(
     day: int,
     seed: int,
 ) -> Traffic:
-    """Draw all sessions that start on a UTC day (days since 1970); they may end on the next.
+    """Draw all sessions of a UTC day (days since 1970); they may end, or follow up, on the next.
 
     Raises:
         WorldError: a currency has no exchange rate on that day.
     """
-    sessions = draw_sessions(world, people, day, seed)
     tariff = tariff_on(world, rates, day)
-    payments = draw_payments(world, people, sessions, tariff, day=day, seed=seed)
-    steps = draw_steps(journeys, people, sessions, payments, day=day, seed=seed)
-    first = np.searchsorted(steps.session, np.arange(len(sessions)))
-    elapsed_s = _elapsed(
-        world, page_dwell, sessions, steps, first=first, rng=stream(seed, "dwell", day)
-    )
-    after = np.append(first[1:], len(steps.session))
-    duration_s = elapsed_s[after - 1] if len(sessions) else np.zeros(0)
-    time_us = np.rint((sessions.start_s[steps.session] + elapsed_s) * 1e6).astype(np.int64)
-    amount, fee = _amounts(
-        world, sessions, steps, payments, tariff, rng=stream(seed, "quotes", day)
-    )
-    number = (np.uint64(day) << np.uint64(32)) + np.arange(len(time_us), dtype=np.uint64)
+
+    def enacted(sessions: Sessions, group: str) -> Enacted:
+        return enact(
+            world,
+            people,
+            sessions,
+            page_dwell=page_dwell,
+            journeys=journeys,
+            tariff=tariff,
+            day=day,
+            seed=seed,
+            group=group,
+        )
+
+    visits = draw_sessions(world, people, day, seed)
+    main = enacted(with_mules(world, people, visits, day, seed), "")
+    kept = _kept(world, main.sessions, main.duration_s)
+    follow_ups = draw_follow_ups(world, people, main, kept, day=day, seed=seed)
+    takeovers = draw_takeovers(world, people, day, seed)
+    beside = enacted(Sessions.joined([follow_ups, takeovers]), ".beside")
+    tests = draw_card_tests(world, people, tariff, day, seed)
+    # The visits come first: `led_by` of the others says which of them.
+    everything = Enacted.joined([main, beside, tests])
+    kept = _kept(world, everything.sessions, everything.duration_s)
+    led_by = everything.sessions.led_by
+    kept &= (led_by < 0) | kept[led_by]
+    start_s = everything.sessions.start_s
+    time_us = np.rint((start_s[everything.session] + everything.elapsed_s) * US_PER_S)
+    time_us = day * DAY_S * US_PER_S + time_us.astype(np.int64)
+    first = everything.first
     return Traffic(
-        sessions=sessions,
-        kept=_kept(world, sessions, duration_s),
+        day=day,
+        sessions=everything.sessions,
+        kept=kept,
+        calls=draw_calls(world, people, everything, kept, day=day, seed=seed),
         first=first,
-        duration_s=duration_s,
-        session=steps.session,
-        time_us=day * DAY_S * 1_000_000 + time_us,
-        event=steps.event,
-        page=steps.page,
-        amount_minor=amount,
-        fee_minor=fee,
-        event_id=mix64(number, salt=int(stream(seed, "event_id").integers(2**63))),
+        start_us=time_us[first],
+        duration_s=everything.duration_s,
+        session=everything.session,
+        time_us=time_us,
+        event=everything.event,
+        page=everything.page,
+        amount_minor=everything.amount_minor,
+        fee_minor=everything.fee_minor,
     )
-
-
-def _elapsed(
-    world: World,
-    page_dwell: PageDwell,
-    sessions: Sessions,
-    steps: Steps,
-    *,
-    first: Ints,
-    rng: np.random.Generator,
-) -> Floats:
-    """Seconds from the session's start to each event: the dwells of the events before it."""
-    dwell = page_dwell.draw(
-        rng, steps.page, sessions.corridor[steps.session], sessions.dwell[steps.session]
-    )
-    dwell = np.minimum(dwell, world.sessions.longest_dwell_s)
-    before = np.cumsum(dwell) - dwell
-    return np.asarray(before - before[first][steps.session])
 
 
 def _kept(world: World, sessions: Sessions, duration_s: Floats) -> Bools:
@@ -122,32 +119,11 @@ def _kept(world: World, sessions: Sessions, duration_s: Floats) -> Bools:
 
     Compared with every drawn session, kept or not: a little stricter, and free of a loop.
     """
-    end_s = sessions.start_s + duration_s
+    # Nearly in order already, which this sort makes use of: two days in seconds a customer.
+    order = np.argsort(sessions.customer * (4.0 * DAY_S) + sessions.start_s, kind="stable")
+    start_s, customer = sessions.start_s[order], sessions.customer[order]
+    silence_s = start_s[1:] - (start_s + duration_s[order])[:-1]
+    same = customer[1:] == customer[:-1]
     kept = np.ones(len(sessions), dtype=np.bool_)
-    silence_s = sessions.start_s[1:] - end_s[:-1]
-    same = sessions.customer[1:] == sessions.customer[:-1]
-    kept[1:] = ~same | (silence_s >= world.sessions.shortest_silence_s)
+    kept[order[1:]] = ~same | (silence_s >= world.sessions.shortest_silence_s)
     return kept
-
-
-def _amounts(
-    world: World,
-    sessions: Sessions,
-    steps: Steps,
-    payments: Payments,
-    tariff: Tariff,
-    *,
-    rng: np.random.Generator,
-) -> tuple[Ints, Ints]:
-    """Amounts and fees by event, in minor units: shape (m,), ABSENT without money.
-
-    People try amounts: of repeated quotes the last is the one that is sent.
-    """
-    amount, fee = (np.full(len(steps.event), ABSENT, dtype=np.int64) for _ in range(2))
-    rows = np.flatnonzero(np.isin(steps.event, _MONEY))
-    corridor = sessions.corridor[steps.session[rows]]
-    meant = payments.amount_minor[steps.session[rows]]
-    tried = tariff.rounded(meant * lognormal(rng, world.sessions.quote_sigma, len(rows)), corridor)
-    amount[rows] = np.where(steps.last[rows], meant, tried)
-    fee[rows] = tariff.fee(amount[rows], corridor)
-    return amount, fee

@@ -37,10 +37,11 @@ _MB_OF_MAXRSS = 1 / 1024 if sys.platform == "linux" else 1 / 2**20
 
 
 def make(path: Path, events: int) -> None:
-    """Write the workload: the first so many events of the simulated world."""
+    """Write the workload: the first so many events of sessions of the simulated world."""
     from dataclasses import replace
 
     from streaming.simulator import load_world, simulate, write_events
+    from tests.benchmarks.workload import of_sessions
 
     simulation = simulate(
         load_world(),
@@ -49,7 +50,7 @@ def make(path: Path, events: int) -> None:
         end=START + timedelta(days=events / EVENTS_A_DAY),
         seed=SEED,
     )
-    write_events(replace(simulation, events=simulation.events.slice(0, events)), path)
+    write_events(replace(simulation, events=of_sessions(simulation.events).slice(0, events)), path)
 
 
 def once(path: Path, out: Path, processes: int) -> dict[str, float]:

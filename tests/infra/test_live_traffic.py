@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
+from feature_repo.contracts.events import OUTSIDE_SESSION
 from infra.live_traffic import LiveTraffic, publish_history
 from infra.simulate import Crowd
 
@@ -30,15 +32,14 @@ class ListLog:
 
 @pytest.fixture(scope="module")
 def expected() -> list[tuple[str, datetime]]:
-    """Ids and times of the crowd's events over 14 hours, as one simulation draws them."""
+    """Ids of the crowd's events over 14 hours, as one simulation draws them, and when each is due.
+
+    Labels are due when they arrive.
+    """
     events = CROWD.act(START, START + timedelta(hours=14)).events
-    return list(
-        zip(
-            events.column("event_id").to_pylist(),
-            events.column("event_time").to_pylist(),
-            strict=True,
-        )
-    )
+    due = pc.coalesce(events.column("label_arrival_time"), events.column("event_time"))
+    assert events.column("label_value").null_count < events.num_rows
+    return list(zip(events.column("event_id").to_pylist(), due.to_pylist(), strict=True))
 
 
 def test_each_event_is_published_once_when_it_is_due(
@@ -51,8 +52,11 @@ def test_each_event_is_published_once_when_it_is_due(
         now = START + timedelta(hours=hours)
         traffic.publish_due()
         assert log.ids() == [event for event, time in expected if time <= now]
-    latest = log.batches[-1].column("customer_id").to_pylist()[-1]
-    assert traffic.active[0] == latest
+    # A label or a call does not make its customer active.
+    last = log.batches[-1].to_pylist()
+    inside = [row["customer_id"] for row in last if row["event_type"] not in OUTSIDE_SESSION]
+    assert len(inside) < len(last)
+    assert traffic.active[0] == inside[-1]
 
 
 def test_a_history_is_published_whole_and_in_order() -> None:

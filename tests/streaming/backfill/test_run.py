@@ -117,6 +117,30 @@ def test_labels_and_repeated_events_have_no_row(tmp_path: Path, simulated: pa.Ta
     assert rows_of(tmp_path / "out")["event_id"].to_list() == [row["event_id"] for row in batch]
 
 
+def test_a_log_with_balances_calls_and_labels_gives_the_same_features(
+    tmp_path: Path, whole_log: pa.Table, simulated: pa.Table
+) -> None:
+    pq.write_table(whole_log, tmp_path / "whole.parquet", row_group_size=500)
+    pq.write_table(simulated, tmp_path / "sessions.parquet", row_group_size=500)
+    letters = tmp_path / "letters.jsonl"
+    report = backfill(
+        event_source(tmp_path / "whole.parquet"), DEFAULT, tmp_path / "a", letters=letters
+    )
+    backfill(event_source(tmp_path / "sessions.parquet"), DEFAULT, tmp_path / "b")
+    labels = len(whole_log) - whole_log["label_value"].null_count
+    assert labels > 500
+    assert report.late == 0
+    assert not letters.exists() or not letters.read_text()
+    assert (report.events, report.rows) == (len(whole_log), len(whole_log) - labels)
+    rows, alone = rows_of(tmp_path / "a"), rows_of(tmp_path / "b")
+    assert_frame_equal(rows.join(alone.select("event_id"), on="event_id"), alone)
+    # Without a filter no feature looks at the others: their rows say nothing.
+    others = rows.join(alone.select("event_id"), on="event_id", how="anti")
+    names = [output.name for entity in DEFAULT.entities for output in DEFAULT.outputs_of(entity)]
+    assert len(others) == len(whole_log) - labels - len(simulated) > 0
+    assert all(others[name].null_count() == len(others) for name in names)
+
+
 def test_late_events_are_put_in_order_or_set_aside(tmp_path: Path, simulated: pa.Table) -> None:
     rng = np.random.default_rng(1)
     times = simulated["event_time"].cast(pa.int64()).to_numpy()

@@ -8,6 +8,7 @@ from scipy.optimize import brentq
 from streaming.simulator import Simulation, World
 from streaming.simulator.dwell import draw_page_dwell
 from streaming.simulator.randomness import Floats
+from tests.streaming.simulator.conftest import inside
 
 
 def weibull_k(t: Floats) -> float:
@@ -25,11 +26,12 @@ def weibull_k(t: Floats) -> float:
 def dwells(simulation: Simulation) -> pl.DataFrame:
     """Seconds from each event to the next in its session, over the session's and page's scale."""
     # A session's events follow its first event, known from the truth.
-    sessions = simulation.truth.sessions.select(
+    # Bursts of payments have a pace of their own.
+    sessions = simulation.truth.sessions.filter(pl.col("origin") != "card_test").select(
         "customer_id", pl.col("start_time").alias("event_time"), "first_event_id", "dwell_factor",
         pl.col("corridor"),
     ).sort("event_time")  # fmt: skip
-    events = pl.DataFrame(pl.from_arrow(simulation.events)).select(
+    events = inside(pl.DataFrame(pl.from_arrow(simulation.events))).select(
         "customer_id", "event_time", "page"
     )
     joined = events.join_asof(sessions, on="event_time", by="customer_id", check_sortedness=False)

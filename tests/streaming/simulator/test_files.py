@@ -33,7 +33,7 @@ def test_everything_is_written_where_it_belongs(small: Simulation, tmp_path: Pat
     written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*") if path.is_file()}
     assert written == {
         "log/events.parquet",
-        *(f"truth/{name}.parquet" for name in ("sessions", "pages", "customers")),
+        *(f"truth/{name}.parquet" for name in ("sessions", "payments", "pages", "customers")),
         *(
             f"offline/{view}/event_date=2025-06-0{day}/{view}.parquet"
             for view in VIEWS
@@ -60,7 +60,7 @@ def test_same_seed_same_bytes(small: Simulation, world: World, tmp_path: Path) -
     for name, item in (("a", small), ("b", again)):
         write_under(item, tmp_path / name)
     files = sorted((tmp_path / "a").rglob("*.parquet"))
-    assert len(files) == 10
+    assert len(files) == 11
     for path in files:
         twin = tmp_path / "b" / path.relative_to(tmp_path / "a")
         assert path.read_bytes() == twin.read_bytes(), path.name
@@ -68,7 +68,10 @@ def test_same_seed_same_bytes(small: Simulation, world: World, tmp_path: Path) -
 
 def test_planted_columns_stand_in_the_truth_alone(small: Simulation, tmp_path: Path) -> None:
     write_under(small, tmp_path)
-    planted = {"intent", "persona", "dwell_factor", "duration_s", "k", "lambda_s"}
+    planted = {
+        *("intent", "persona", "dwell_factor", "duration_s", "k", "lambda_s", "fraud", "origin"),
+        *("call", "call_chance", "call_factor", "cycle_days", "stage", "fortune", "drift"),
+    }
     for path in tmp_path.rglob("*.parquet"):
         columns = set(pq.read_schema(path).names)
         if path.is_relative_to(tmp_path / "truth"):

@@ -11,14 +11,15 @@ from feature_repo.contracts.events import to_epoch_us
 from feature_repo.contracts.money import ExchangeRates
 from streaming.simulator import Simulation, World, simulate
 from streaming.simulator.payments import tariff_on
-from tests.streaming.simulator.conftest import START
+from tests.streaming.simulator.conftest import START, inside
 
 DAY = to_epoch_us(START) // 86_400_000_000
 
 
 @pytest.fixture(scope="module")
 def money(simulation: Simulation) -> pl.DataFrame:
-    events = pl.DataFrame(pl.from_arrow(simulation.events))
+    """Events of sessions that have money."""
+    events = inside(pl.DataFrame(pl.from_arrow(simulation.events)))
     return events.filter(pl.col("amount_minor").is_not_null())
 
 
