@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import polars as pl
 
 from feature_repo.contracts.errors import DatasetError
-from feature_repo.contracts.events import OUTSIDE_SESSION
+from feature_repo.contracts.events import OUTSIDE_SESSION, EventType
 from feature_repo.contracts.features import SESSION_GAP
 from feature_repo.contracts.settings import Settings
 from feature_repo.stores.forgotten import ForgottenFile
@@ -24,7 +24,27 @@ _COLUMNS = (
     "event_type",
     "send_country",
     "receive_country",
+    "amount_ref_minor",
+    "fee_ref_minor",
 )
+_PAYABLE = [str(EventType.QUOTE), str(EventType.PAYMENT_SUBMITTED)]
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The sessions of a window, closed and open.
+
+    Attributes:
+        frame: one row a session, by time: the columns of `Sessions.frame`, `ended` (False:
+            right-censored, it may still go on), `total_ref_minor` (total to pay: amount and fee
+            of its last quote or payment; null without one).
+        window_start, window_end, events: as in `Sessions`.
+    """
+
+    frame: pl.DataFrame
+    window_start: datetime
+    window_end: datetime
+    events: int
 
 
 @dataclass(frozen=True)
@@ -56,6 +76,43 @@ def closed_sessions(
 ) -> Sessions:
     """The sessions that start at or after `start` and are over by `end`, as known at `end`.
 
+    Arguments and errors are `observed_sessions`'.
+
+    Raises:
+        DatasetError: no session is over, too.
+
+    Trap: leaving out open sessions favours short ones within half an hour of the window's end.
+    Over days that is negligible; the duration distributions must use censoring instead. Where
+    the archive begins, a session may have begun before it.
+    """
+    found = observed_sessions(settings, start, end, now)
+    closed = found.frame.filter("ended")
+    if closed.is_empty():
+        raise DatasetError(
+            "window",
+            _shown(start, end),
+            f"a session that is over ({SESSION_GAP} without an event)",
+            f"widen it ({found.frame.height} sessions are still open at {found.window_end})",
+        )
+    return Sessions(
+        frame=closed.select(
+            "customer_id", "corridor", "event_timestamp", "duration_s", "label_timestamp"
+        ),
+        window_start=start or closed["event_timestamp"][0],
+        window_end=found.window_end,
+        events=found.events,
+        open=found.frame.height - closed.height,
+    )
+
+
+def observed_sessions(
+    settings: Settings,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    now: datetime | None = None,
+) -> Observed:
+    """The sessions that start at or after `start`, as known at `end`, open ones included.
+
     Events after `end` are not read, so a session's length never depends on what came later. A
     session is over once `SESSION_GAP` has passed without an event.
 
@@ -66,11 +123,7 @@ def closed_sessions(
         now: the clock (default: the time of day).
 
     Raises:
-        DatasetError: no archive, a naive or inverted window, or no session in it.
-
-    Trap: leaving out open sessions favours short ones within half an hour of the window's end.
-    Over days that is negligible; the duration distributions must use censoring instead. Where
-    the archive begins, a session may have begun before it.
+        DatasetError: no archive, a naive or inverted window, or no event in it.
     """
     now = now or datetime.now(UTC)
     for name, instant in (("start", start), ("end", end)):
@@ -89,29 +142,14 @@ def closed_sessions(
         )
     # A device's clock may run ahead; what it says must not close the others' sessions early.
     window_end = min(end or now, data_end, now)
-    sessions = _cut(events)
+    sessions = _cut(events).drop("session")
     if start is not None:
         sessions = sessions.filter(pl.col("event_timestamp") >= start)
-    closed = sessions.filter(pl.col("label_timestamp") <= window_end).sort(
+    frame = sessions.with_columns(ended=pl.col("label_timestamp") <= window_end).sort(
         "event_timestamp", "customer_id"
     )
-    if closed.is_empty():
-        raise DatasetError(
-            "window",
-            _shown(start, end),
-            f"a session that is over ({SESSION_GAP} without an event)",
-            f"widen it ({sessions.height} sessions are still open at {window_end})",
-        )
-    first = closed["event_timestamp"][0]
-    return Sessions(
-        frame=closed.select(
-            "customer_id", "corridor", "event_timestamp", "duration_s", "label_timestamp"
-        ),
-        window_start=start or first,
-        window_end=window_end,
-        events=events.height,
-        open=sessions.height - closed.height,
-    )
+    first = frame["event_timestamp"][0] if frame.height else window_end
+    return Observed(frame, start or first, window_end, events.height)
 
 
 def _cut(events: pl.DataFrame) -> pl.DataFrame:
@@ -120,11 +158,15 @@ def _cut(events: pl.DataFrame) -> pl.DataFrame:
     silent = time.diff() > SESSION_GAP
     other_customer = pl.col("customer_id") != pl.col("customer_id").shift()
     corridor = pl.concat_str("send_country", "receive_country", separator="-")
+    total = pl.col("amount_ref_minor") + pl.col("fee_ref_minor").fill_null(0)
     return (
         # The first to come counts, as in the stream.
         events.unique(["customer_id", "event_id"], keep="first", maintain_order=True)
         .sort("customer_id", "event_time", maintain_order=True)
-        .with_columns(session=(silent | other_customer).fill_null(True).cum_sum())
+        .with_columns(
+            session=(silent | other_customer).fill_null(True).cum_sum(),
+            total=pl.when(pl.col("event_type").is_in(_PAYABLE)).then(total),
+        )
         .group_by("session", maintain_order=True)
         .agg(
             pl.col("customer_id").first(),
@@ -133,6 +175,7 @@ def _cut(events: pl.DataFrame) -> pl.DataFrame:
             corridor=corridor.filter(time == time.first()).drop_nulls().last(),
             duration_s=(time.last() - time.first()).dt.total_microseconds() / 1e6,
             label_timestamp=time.last() + SESSION_GAP,
+            total_ref_minor=pl.col("total").drop_nulls().last(),
         )
     )
 
@@ -156,7 +199,6 @@ def _read(settings: Settings, end: datetime | None) -> tuple[pl.DataFrame, datet
         pl.scan_parquet(files, hive_partitioning=False)
         .select(_COLUMNS)
         .filter(~pl.col("event_type").is_in(sorted(OUTSIDE_SESSION)))
-        .drop("event_type")
     )
     seen = events if end is None else events.filter(pl.col("event_time") <= end)
     try:

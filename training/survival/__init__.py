@@ -1,0 +1,1 @@
+"""How long things last, by group: censored fits, what they are worth, what follows from them."""
