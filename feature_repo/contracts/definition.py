@@ -90,7 +90,7 @@ class Filter:
 
     Attributes:
         event_types: these only; empty means all events of a session (everything but calls,
-            reports and labels).
+            reports, labels and balances).
         where: comparisons that must all hold.
         name: stands for the filter in the names of features; derived if empty.
     """

@@ -68,6 +68,7 @@ TYPES = [
     EventType.PAYMENT_SUBMITTED,
     EventType.LABEL,
     EventType.SUPPORT_CONTACT,
+    EventType.FINANCIAL_SNAPSHOT,
 ]
 _COMPARISONS = [
     *(Comparison("amount_minor", operator, 1_000) for operator in Operator),

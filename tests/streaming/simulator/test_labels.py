@@ -8,15 +8,20 @@ from pathlib import Path
 import msgspec
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from feature_repo.contracts.events import EVENT_SCHEMA
 from feature_repo.contracts.features import CUSTOMER, FEATURE_SET
+from feature_repo.contracts.money import ExchangeRates
 from feature_repo.engine.program import compile_program
 from streaming.admission import Admission
 from streaming.log.frames import Frame, split_by_shard
 from streaming.mapping.dead_letters import DeadLetters
+from streaming.mapping.ingest import ingest
+from streaming.mapping.spec import parse_mapping
 from streaming.mapping.surely_valid import surely_valid
-from streaming.simulator import Simulation, World, simulate
+from streaming.simulator import Simulation, World, simulate, write_events
 from streaming.simulator.labels import look_back_days
 from tests.streaming.simulator.conftest import START
 
@@ -186,3 +191,17 @@ def test_windows_look_back_as_far_as_labels_reach(world: World) -> None:
         pl.col("event_time") < START - timedelta(days=15)
     )
     assert old["event_type"].unique().to_list() == ["label"]
+
+
+def test_a_mapping_of_its_own_columns_gives_the_same_log(world: World, tmp_path: Path) -> None:
+    planted = simulate(world, customers=600, start=START, end=START + 2 * DAY, seed=4)
+    write_events(planted, tmp_path / "events.parquet")
+    named = [name for name in EVENT_SCHEMA.names if not name.endswith("_ref_minor")]
+    fields: dict[str, object] = {name: name for name in named}
+    fields |= {name: {"column": name, "unit": "minor"} for name in ("amount_minor", "fee_minor")}
+    mapping = parse_mapping({"fields": fields})
+    out = tmp_path / "log.parquet"
+    with DeadLetters(tmp_path / "letters.jsonl") as letters:
+        report = ingest(tmp_path / "events.parquet", mapping, out, ExchangeRates(), letters)
+    assert (report.events, report.dead_letters) == (planted.events.num_rows, 0)
+    assert pq.read_table(out).equals(planted.events.combine_chunks())
