@@ -168,6 +168,46 @@ corridor_costs = FeatureView(
     tags={"kind": "batch"},
 )
 
+corridor_durations = FeatureView(
+    name="corridor_durations",
+    entities=[corridor],
+    ttl=timedelta(days=30),
+    schema=[
+        Field(name="duration_sessions", dtype=Int64, description="sessions fitted, open ones too"),
+        Field(name="duration_k", dtype=Float64, description="Weibull shape of session duration"),
+        Field(name="duration_scale_s", dtype=Float64, description="its scale, seconds"),
+        Field(name="duration_k_low", dtype=Float64, description="95 % interval of the shape"),
+        Field(name="duration_k_high", dtype=Float64, description="95 % interval of the shape"),
+        Field(name="duration_scale_low_s", dtype=Float64, description="95 % interval, seconds"),
+        Field(name="duration_scale_high_s", dtype=Float64, description="95 % interval, seconds"),
+        Field(name="duration_own_share", dtype=Float64, description="weight of its own sessions"),
+        Field(name="total_to_pay_k", dtype=Float64, description="Weibull shape of total to pay"),
+        Field(name="total_to_pay_scale_ref_minor", dtype=Float64, description="scale, USD cents"),
+        Field(name="pay_rate_k", dtype=Float64, description="Weibull shape of pay rate"),
+        Field(name="pay_rate_scale", dtype=Float64, description="scale, USD cents a second"),
+    ],
+    source=_daily("corridor_durations", "Weibull distributions by corridor, as fitted last"),
+    online=True,
+    tags={"kind": "fitted"},
+)
+customer_segment = FeatureView(
+    name="customer_segment",
+    entities=[customer],
+    ttl=timedelta(days=30),
+    schema=[
+        Field(name="segment", dtype=String, description="brief, usual or long sessions"),
+        Field(
+            name="duration_position",
+            dtype=Float64,
+            description="where their durations fall in their corridors' distributions, 0 to 1",
+        ),
+        Field(name="segment_sessions", dtype=Int64, description="sessions placed"),
+    ],
+    source=_daily("customer_segment", "Where customers' session durations fall"),
+    online=True,
+    tags={"kind": "fitted"},
+)
+
 # What the model of session duration is fed; another feature set may lack it.
 _SESSION_INPUTS = [
     "session_start_hour",

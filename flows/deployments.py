@@ -9,6 +9,7 @@ from typing import Any
 from prefect import serve
 from prefect.deployments.runner import EntrypointType
 
+from flows.fit_segments import fit_segments_flow
 from flows.materialize import materialize
 from flows.retrain import retrain
 from training.models import MODELS
@@ -18,12 +19,14 @@ def deployments(
     *,
     retrain_every: timedelta,
     materialize_every: timedelta = timedelta(days=1),
+    segments_every: timedelta = timedelta(days=1),
 ) -> list[Any]:
     """The deployments: retraining of each model, and materialisation.
 
     Args:
         retrain_every: interval between two retrainings of a model.
         materialize_every: interval between two materialisations.
+        segments_every: interval between two fits of the segments.
     """
     return [
         *(
@@ -44,6 +47,13 @@ def deployments(
             tags=["daima", "features"],
             entrypoint_type=EntrypointType.MODULE_PATH,
         ),
+        fit_segments_flow.to_deployment(
+            name="segments",
+            interval=segments_every,
+            concurrency_limit=1,
+            tags=["daima", "training", "features"],
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        ),
     ]
 
 
@@ -51,6 +61,7 @@ def serve_deployments(
     *,
     retrain_every: timedelta = timedelta(minutes=30),
     materialize_every: timedelta = timedelta(days=1),
+    segments_every: timedelta = timedelta(days=1),
 ) -> None:
     """Serve the deployments until the process is told to end (SIGINT, SIGTERM).
 
@@ -60,6 +71,7 @@ def serve_deployments(
         *deployments(
             retrain_every=retrain_every,
             materialize_every=materialize_every,
+            segments_every=segments_every,
         ),
         limit=1,
         print_starting_message=False,
@@ -71,10 +83,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--retrain-every-min", type=float, default=30.0)
     parser.add_argument("--materialize-every-h", type=float, default=24.0)
+    parser.add_argument("--segments-every-h", type=float, default=24.0)
     options = parser.parse_args()
     serve_deployments(
         retrain_every=timedelta(minutes=options.retrain_every_min),
         materialize_every=timedelta(hours=options.materialize_every_h),
+        segments_every=timedelta(hours=options.segments_every_h),
     )
 
 

@@ -9,7 +9,6 @@ and what people see of it in the Prefect UI.
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,8 +25,8 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 
 from feature_repo.contracts.credentials import public_url
-from feature_repo.contracts.errors import DaimaError, ModelError, StoreUnavailableError
 from feature_repo.contracts.settings import Settings
+from flows.outcomes import inline_picture, may_pass
 from training.champion import load_champion
 from training.configuration import load_config
 from training.dataset import Examples
@@ -51,26 +50,13 @@ class Retrained:
     known: bool = False
 
 
-def _may_pass(_task: Any, _run: Any, state: Any) -> bool:
-    """Retry what may pass by itself: servers come back, an empty window stays empty."""
-    try:
-        state.result()
-    except (ModelError, StoreUnavailableError):
-        return True
-    except DaimaError:
-        return False
-    except Exception:
-        return True
-    return False
-
-
 # Data sets and models pass between tasks in memory: hashing a million rows for a cache that no one
 # reads would take longer than the join.
 @task(
     name="build data set",
     retries=2,
     retry_delay_seconds=10,
-    retry_condition_fn=_may_pass,
+    retry_condition_fn=may_pass,
     timeout_seconds=1_800,
     cache_policy=NO_CACHE,
     persist_result=False,
@@ -99,7 +85,7 @@ def build_dataset(
     name="train and judge",
     retries=1,
     retry_delay_seconds=10,
-    retry_condition_fn=_may_pass,
+    retry_condition_fn=may_pass,
     timeout_seconds=3_600,
     cache_policy=NO_CACHE,
     persist_result=False,
@@ -116,7 +102,7 @@ def train_and_judge(
     name="register",
     retries=3,
     retry_delay_seconds=[2, 10, 30],
-    retry_condition_fn=_may_pass,
+    retry_condition_fn=may_pass,
     timeout_seconds=300,
     cache_policy=NO_CACHE,
     persist_result=False,
@@ -132,7 +118,7 @@ def register_version(settings: Settings, trained: Trained, decision: Decision, s
     name="promote or reject",
     retries=3,
     retry_delay_seconds=[2, 10, 30],
-    retry_condition_fn=_may_pass,
+    retry_condition_fn=may_pass,
     timeout_seconds=60,
     cache_policy=NO_CACHE,
     persist_result=False,
@@ -254,4 +240,4 @@ def _picture_url(settings: Settings, name: str, picture: bytes, outcome: Retrain
         return (
             f"{public_url(settings.mlflow_url)}/get-artifact?path={quote(name)}&run_uuid={run_id}"
         )
-    return "data:image/png;base64," + base64.b64encode(picture).decode()
+    return inline_picture(picture)

@@ -7,11 +7,14 @@ DAIMA's (WorldRemit's technology blog). Censoring, shrinkage and the customers' 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 import polars as pl
 
 from feature_repo.contracts.errors import DatasetError
+from feature_repo.contracts.settings import Settings
+from feature_repo.stores.view_rows import write_view_rows
 from training.sessions import Observed
 from training.survival.alternatives import (
     exponential_log_likelihood,
@@ -20,6 +23,7 @@ from training.survival.alternatives import (
     lognormal_log_likelihood,
 )
 from training.survival.goodness import kolmogorov_smirnov, probability_integral_transform
+from training.survival.pictures import survival_picture
 from training.survival.samples import Floats, Ints, Samples
 from training.survival.shrinkage import shrink
 from training.survival.weibull import Weibull, fit_weibull, log_likelihood
@@ -65,7 +69,7 @@ class Segments:
     Attributes:
         corridors: their names; places in it are groups.
         quantities: by name.
-        customers: customer_id, segment, duration_position (0 to 1), sessions.
+        customers: customer_id, segment, duration_position (0 to 1), segment_sessions.
         left_out: sessions without a corridor, and of a single instant.
     """
 
@@ -136,6 +140,37 @@ def fit_segments(observed: Observed, config: Config) -> Segments:
             "of a single instant": known.height - lasting.height,
         },
     )
+
+
+def publish(settings: Settings, segments: Segments, at: datetime) -> dict[str, int]:
+    """Write the views `corridor_durations` and `customer_segment`, as of the window's end.
+
+    Returns:
+        Rows by view.
+
+    Raises:
+        DatasetError: the views are not applied.
+        StoreUnavailableError: the online store does not answer.
+    """
+    tables = {
+        "corridor_durations": segments.corridor_rows(),
+        "customer_segment": segments.customers,
+    }
+    for view, rows in tables.items():
+        write_view_rows(settings, view, rows, at)
+    return {view: rows.height for view, rows in tables.items()}
+
+
+def survival_pictures(segments: Segments) -> dict[str, bytes]:
+    """Survival and hazard of the busiest corridors, a picture a quantity that there is."""
+    units = {"duration_s": "s", "total_to_pay_ref_minor": "USD cents", "pay_rate": "USD cents/s"}
+    return {
+        f"survival_{name}.png": survival_picture(
+            found.samples, found.fitted, segments.corridors, units[name]
+        )
+        for name, found in segments.quantities.items()
+        if len(found.samples.value)
+    }
 
 
 def _fit(
@@ -235,7 +270,7 @@ def _customers(rows: pl.DataFrame, duration: Quantity, config: Config) -> pl.Dat
     return (
         rows.select("customer_id", place=pl.Series(place))
         .group_by("customer_id")
-        .agg(mean.alias("duration_position"), sessions=pl.len().cast(pl.Int64))
+        .agg(mean.alias("duration_position"), segment_sessions=pl.len().cast(pl.Int64))
         .select(
             "customer_id",
             pl.when(position < config.brief_below)
@@ -245,7 +280,7 @@ def _customers(rows: pl.DataFrame, duration: Quantity, config: Config) -> pl.Dat
             .otherwise(pl.lit(USUAL))
             .alias("segment"),
             "duration_position",
-            "sessions",
+            "segment_sessions",
         )
         .sort("customer_id")
     )

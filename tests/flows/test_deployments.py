@@ -21,14 +21,16 @@ def test_every_model_and_the_batch_views_have_a_deployment() -> None:
     assert [f"{each.flow_name}/{each.name}" for each in made] == [
         *(f"retrain/{model.replace('_', '-')}" for model in MODELS),
         "materialize/batch-views",
+        "fit_segments/segments",
     ]
     assert made[0].parameters == {"model": "session_duration"}
     assert made[0].schedules[0].schedule.interval == timedelta(minutes=5)
-    assert made[-1].schedules[0].schedule.interval == timedelta(hours=6)
+    assert made[-2].schedules[0].schedule.interval == timedelta(hours=6)
     # By module, so that a run finds its flow from any folder.
     assert [each.entrypoint for each in made] == [
         "flows.retrain.retrain",
         "flows.materialize.materialize",
+        "flows.fit_segments.fit_segments_flow",
     ]
 
 

@@ -13,7 +13,8 @@ from prefect.states import Completed, Failed
 
 from feature_repo.contracts.errors import DatasetError, ModelError
 from feature_repo.contracts.settings import Settings
-from flows.retrain import Retrained, _may_pass, _picture_url, retrain
+from flows.outcomes import may_pass
+from flows.retrain import Retrained, _picture_url, retrain
 from serving.audit import AUDIT_FILE, Audit
 from training.retraining import retrain as training_retrain
 
@@ -43,7 +44,7 @@ def test_the_flow_promotes_and_leaves_artifacts(environment: Settings) -> None:
         artifacts: dict[str, Any] = {
             item.key: item
             for item in server.read_artifacts()
-            if item.key.startswith("session-duration")
+            if (item.key or "").startswith("session-duration")
         }
         states = {
             run.state_name
@@ -125,7 +126,7 @@ def test_only_what_may_pass_is_retried() -> None:
     def failed(error: Exception) -> Any:
         return Failed(data=error)
 
-    assert _may_pass(None, None, failed(ModelError("MLflow")))
-    assert _may_pass(None, None, failed(OSError()))
-    assert not _may_pass(None, None, failed(DatasetError("window")))
-    assert not _may_pass(None, None, Completed(data=1))
+    assert may_pass(None, None, failed(ModelError("MLflow")))
+    assert may_pass(None, None, failed(OSError()))
+    assert not may_pass(None, None, failed(DatasetError("window")))
+    assert not may_pass(None, None, Completed(data=1))

@@ -47,7 +47,7 @@ def test_customers_are_placed_by_where_their_durations_fall() -> None:
     by_segment = customers.group_by("segment").agg(pl.col("duration_position").mean())
     means = dict(by_segment.iter_rows())
     assert means["brief"] < 0.4 < means["usual"] < 0.6 < means["long"]
-    assert customers["sessions"].sum() == 8_000
+    assert customers["segment_sessions"].sum() == 8_000
 
 
 def test_corridors_have_a_row_each() -> None:
