@@ -123,7 +123,7 @@ def fit_segments(observed: Observed, config: Config) -> Segments:
     )
     paying = whole.filter(pl.col("total_ref_minor") > 0)
     quantities = {
-        name: _fit(name, rows, column, corridors, config)
+        name: fit_quantity(name, rows, column, corridors, config)
         for name, rows, column in (
             ("duration_s", lasting, "duration_s"),
             # What is to be paid, and how fast, is known of sessions that are over.
@@ -173,10 +173,15 @@ def survival_pictures(segments: Segments) -> dict[str, bytes]:
     }
 
 
-def _fit(
+def fit_quantity(
     name: str, rows: pl.DataFrame, column: str, corridors: list[str], config: Config
 ) -> Quantity:
-    """Own estimates, then those of small corridors drawn to their send country's, that to all."""
+    """Own estimates, then those of small corridors drawn to their send country's, that to all.
+
+    Args:
+        rows: corridor, ended, and the column of values above 0; a row a session.
+        corridors: names, sorted; `SEND-RECEIVE`.
+    """
     if rows.is_empty():
         return _nothing(name, corridors)
     samples = Samples.of(
