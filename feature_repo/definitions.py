@@ -29,6 +29,7 @@ from feast.types import Array, Bytes, Float64, Int64, String
 from feature_repo.contracts.definition import Dtype
 from feature_repo.contracts.feature_set import EntityKey, View, load_feature_set
 from feature_repo.contracts.features import CORRIDOR, CUSTOMER
+from feature_repo.contracts.scored import SCORED, score_columns, score_view
 from feature_repo.contracts.settings import Settings
 from feature_repo.contracts.states import AS_OF_FIELD, state_feature, state_view
 from feature_repo.engine.on_demand import source_of
@@ -41,6 +42,7 @@ _TYPES = {
     Dtype.INT64_LIST: Array(Int64),
     Dtype.STRING_LIST: Array(String),
 }
+_FEAST = {"Float64": Float64, "Int64": Int64, "String": String}
 _settings = Settings.from_env()
 _set = load_feature_set(_settings.definitions)
 
@@ -208,6 +210,21 @@ customer_segment = FeatureView(
     tags={"kind": "fitted"},
 )
 
+
+def _scores(model: str, meaning: str) -> FeatureView:
+    columns = {name: _FEAST[dtype] for name, dtype in score_columns(model).items()}
+    return FeatureView(
+        name=score_view(model),
+        entities=[customer],
+        ttl=timedelta(days=30),
+        schema=[Field(name=name, dtype=dtype) for name, dtype in columns.items()],
+        source=_daily(score_view(model), f"Predictions of {model} for all customers"),
+        online=True,
+        description=f"Prediction ({meaning}), probability where it is one, and model version",
+        tags={"kind": "scored", "model": model},
+    )
+
+
 # What the model of session duration is fed; another feature set may lack it.
 _SESSION_INPUTS = [
     "session_start_hour",
@@ -245,6 +262,7 @@ session_duration = _session_duration()
 # `feast apply` takes what this module holds by name, not what lies in a dict.
 globals().update(
     {f"entity_{name}": entity for name, entity in _entities.items()}
+    | {score_view(model): _scores(model, meaning) for model, meaning in SCORED.items()}
     | {f"state_{name}": view for name, view in _states.items()}
     | {f"stream_{name}": view for name, view in _stream.items()}
 )

@@ -9,9 +9,11 @@ from typing import Any
 from prefect import serve
 from prefect.deployments.runner import EntrypointType
 
+from feature_repo.contracts.scored import SCORED
 from flows.fit_segments import fit_segments_flow
 from flows.materialize import materialize
 from flows.retrain import retrain
+from flows.score import score
 from training.models import MODELS
 
 
@@ -20,6 +22,7 @@ def deployments(
     retrain_every: timedelta,
     materialize_every: timedelta = timedelta(days=1),
     segments_every: timedelta = timedelta(days=1),
+    score_every: timedelta = timedelta(days=1),
 ) -> list[Any]:
     """The deployments: retraining of each model, and materialisation.
 
@@ -27,6 +30,7 @@ def deployments(
         retrain_every: interval between two retrainings of a model.
         materialize_every: interval between two materialisations.
         segments_every: interval between two fits of the segments.
+        score_every: interval between two scorings of all customers, of each model.
     """
     return [
         *(
@@ -47,6 +51,17 @@ def deployments(
             tags=["daima", "features"],
             entrypoint_type=EntrypointType.MODULE_PATH,
         ),
+        *(
+            score.to_deployment(
+                name=model.replace("_", "-"),
+                parameters={"model": model},
+                interval=score_every,
+                concurrency_limit=1,
+                tags=["daima", "features"],
+                entrypoint_type=EntrypointType.MODULE_PATH,
+            )
+            for model in SCORED
+        ),
         fit_segments_flow.to_deployment(
             name="segments",
             interval=segments_every,
@@ -62,6 +77,7 @@ def serve_deployments(
     retrain_every: timedelta = timedelta(minutes=30),
     materialize_every: timedelta = timedelta(days=1),
     segments_every: timedelta = timedelta(days=1),
+    score_every: timedelta = timedelta(days=1),
 ) -> None:
     """Serve the deployments until the process is told to end (SIGINT, SIGTERM).
 
@@ -72,6 +88,7 @@ def serve_deployments(
             retrain_every=retrain_every,
             materialize_every=materialize_every,
             segments_every=segments_every,
+            score_every=score_every,
         ),
         limit=1,
         print_starting_message=False,
@@ -84,11 +101,13 @@ def main() -> None:
     parser.add_argument("--retrain-every-min", type=float, default=30.0)
     parser.add_argument("--materialize-every-h", type=float, default=24.0)
     parser.add_argument("--segments-every-h", type=float, default=24.0)
+    parser.add_argument("--score-every-h", type=float, default=24.0)
     options = parser.parse_args()
     serve_deployments(
         retrain_every=timedelta(minutes=options.retrain_every_min),
         materialize_every=timedelta(hours=options.materialize_every_h),
         segments_every=timedelta(hours=options.segments_every_h),
+        score_every=timedelta(hours=options.score_every_h),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from feature_repo.contracts.scored import SCORED
 from flows import deployments as module
 from flows.deployments import deployments, main
 from training.models import MODELS
@@ -21,17 +22,21 @@ def test_every_model_and_the_batch_views_have_a_deployment() -> None:
     assert [f"{each.flow_name}/{each.name}" for each in made] == [
         *(f"retrain/{model.replace('_', '-')}" for model in MODELS),
         "materialize/batch-views",
+        *(f"score/{model.replace('_', '-')}" for model in SCORED),
         "fit_segments/segments",
     ]
     assert made[0].parameters == {"model": "session_duration"}
     assert made[0].schedules[0].schedule.interval == timedelta(minutes=5)
-    assert made[-2].schedules[0].schedule.interval == timedelta(hours=6)
+    intervals = {each.flow_name: each.schedules[0].schedule.interval for each in made}
+    assert intervals["materialize"] == timedelta(hours=6)
+    assert intervals["score"] == intervals["fit_segments"] == timedelta(days=1)
     # By module, so that a run finds its flow from any folder.
-    assert [each.entrypoint for each in made] == [
+    assert {each.entrypoint for each in made} == {
         "flows.retrain.retrain",
         "flows.materialize.materialize",
+        "flows.score.score",
         "flows.fit_segments.fit_segments_flow",
-    ]
+    }
 
 
 def test_one_run_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
