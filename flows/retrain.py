@@ -62,10 +62,10 @@ class Retrained:
     persist_result=False,
 )
 def build_dataset(
-    model: str, settings: Settings, start: datetime | None, end: datetime | None
+    model: str, settings: Settings, start: datetime | None, end: datetime | None, config: Any
 ) -> Examples:
     """The examples of the window with their features, point-in-time correct."""
-    examples = model_named(model).build(settings, start, end)
+    examples = model_named(model).build(settings, start, end, config)
     logger, dataset = get_run_logger(), examples.dataset
     first, last = examples.window
     logger.info(
@@ -213,7 +213,7 @@ def retrain(
     """
     settings = Settings.from_env()
     config = load_config(model_named(model).Config, model, changes)
-    examples = build_dataset(model, settings, start, end)
+    examples = build_dataset(model, settings, start, end, config)
     same = identity(model, examples, config)
     known = registered(settings, model, same)
     if known is not None:

@@ -18,7 +18,7 @@ class ModelModule(Protocol):
 
     NAME: str
     Config: Any
-    build: Callable[[Settings, datetime | None, datetime | None], Examples]
+    build: Callable[[Settings, datetime | None, datetime | None, Any], Examples]
     train: Callable[[Examples, Any, Callable[[str], None]], Trained]
 
 

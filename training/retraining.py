@@ -62,7 +62,7 @@ def retrain(
     """
     module = model_named(model)
     config = load_config(module.Config, model, changes)
-    examples = module.build(settings, start, end)
+    examples = module.build(settings, start, end, config)
     same = identity(model, examples, config)
     known = registered(settings, model, same)
     if known is not None:

@@ -10,23 +10,24 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
-import lightgbm as lgb
 import numpy as np
 import polars as pl
 
 from feature_repo.contracts.errors import DatasetError
 from feature_repo.contracts.model_inputs import ModelInputs, learn_categories
 from feature_repo.contracts.settings import Settings
+from training.boosting import BoostedConfig, boost, predict
 from training.candidate import Candidate, golden_rows
 from training.dataset import Dataset, Examples, join_features
 from training.evaluation.baselines import GroupMean
-from training.evaluation.gate import HeldOut, Tolerance, beats_baseline
+from training.evaluation.gate import HeldOut, beats_baseline
 from training.evaluation.metrics import RMSE
 from training.evaluation.slices import as_clusters, new_customers
 from training.importance import gain_importance, importance_picture
 from training.judging import Trained
+from training.leakage import check_leakage
 from training.sessions import Sessions, closed_sessions
 from training.split import split_by_time
 
@@ -43,55 +44,28 @@ sessions are left out, so lengths near the window's end are a little too short."
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(BoostedConfig):
     """The model's configuration; its values stand in `configs/session_duration.yaml`.
 
-    `baseline_group` is the column whose means are the baseline. Threads change sums in the last
-    bits: equal results need equal `threads`.
+    `baseline_group` is the column whose means are the baseline.
     """
 
     baseline_group: str
-    num_leaves: int
-    learning_rate: float
-    min_data_in_leaf: int
-    feature_fraction: float
-    lambda_l2: float
-    max_rounds: int
-    early_stopping_rounds: int
-    validation_share: float
-    test_share: float
-    gap: timedelta
-    bootstrap_resamples: int
-    seed: int
-    threads: int
-    tolerance: Tolerance
-
-    def booster_params(self) -> dict[str, object]:
-        """What LightGBM is told."""
-        return {
-            "objective": "regression",
-            "metric": "rmse",
-            "num_leaves": self.num_leaves,
-            "learning_rate": self.learning_rate,
-            "min_data_in_leaf": self.min_data_in_leaf,
-            "feature_fraction": self.feature_fraction,
-            "lambda_l2": self.lambda_l2,
-            "seed": self.seed,
-            "num_threads": self.threads,
-            "deterministic": True,
-            "force_row_wise": True,  # the automatic choice depends on timing
-            "verbosity": -1,
-        }
 
 
 def build(
-    settings: Settings, start: datetime | None = None, end: datetime | None = None
+    settings: Settings,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    config: Config | None = None,
 ) -> Examples:
     """The closed sessions of a window, with their features as of their first event.
 
     Raises:
-        DatasetError: no offline store, or fewer than MIN_SESSIONS closed sessions.
+        DatasetError: no offline store, fewer than MIN_SESSIONS closed sessions, or a feature that
+            knows the future.
     """
+    del config  # nothing of the data set depends on it
     sessions = closed_sessions(settings, start, end)
     log.info(
         "%s closed sessions from %s events (%s still open)",
@@ -112,7 +86,9 @@ def build(
         "event_timestamp",
         pl.col("duration_s").log1p().alias(TARGET),
     )
-    return examples_of(sessions, join_features(settings, NAME, examples))
+    dataset = join_features(settings, NAME, examples)
+    check_leakage(settings, dataset)
+    return examples_of(sessions, dataset)
 
 
 def examples_of(sessions: Sessions, dataset: Dataset) -> Examples:
@@ -157,34 +133,12 @@ def train(examples: Examples, config: Config, report: Callable[[str], None] = lo
     matrix = inputs.matrix(frame)
     target = frame[TARGET].to_numpy()
 
-    def part(rows: slice, reference: lgb.Dataset | None = None) -> lgb.Dataset:
-        return lgb.Dataset(
-            matrix[rows],
-            target[rows],
-            reference=reference,
-            feature_name=list(inputs.columns),
-            categorical_feature=list(inputs.categorical),
-            params=config.booster_params(),
-        )
-
-    train_part = part(split.train)
-    booster = lgb.train(
-        config.booster_params(),
-        train_part,
-        num_boost_round=config.max_rounds,
-        valid_sets=[part(split.validation, train_part)],
-        valid_names=["validation"],
-        callbacks=[
-            lgb.early_stopping(config.early_stopping_rounds, verbose=False),
-            _report_every(50, report),
-        ],
-    )
+    params = config.booster_params("regression", "rmse")
+    booster = boost(config, params, inputs, matrix, target, split, report)
 
     # The judge: the latest sessions, which neither training nor stopping has seen.
     truth = target[split.test]
-    predicted = booster.predict(
-        matrix[split.test], num_iteration=booster.best_iteration, num_threads=config.threads
-    )
+    predicted = predict(config, booster, matrix[split.test])
     groups = frame[config.baseline_group]
     means = GroupMean.fit(groups[split.train], target[split.train])
     baseline = means.predict(groups[split.test])
@@ -257,14 +211,3 @@ def train(examples: Examples, config: Config, report: Callable[[str], None] = lo
     )
     report(f"{trained.verdict} ({metrics['trees']:.0f} trees, {metrics['training_s']:.1f} s)")
     return trained
-
-
-def _report_every(
-    rounds: int, report: Callable[[str], None]
-) -> Callable[[lgb.callback.CallbackEnv], None]:
-    def after_round(env: lgb.callback.CallbackEnv) -> None:
-        if (env.iteration + 1) % rounds == 0:
-            score = env.evaluation_result_list[0][2]
-            report(f"round {env.iteration + 1}: validation RMSE {score:.4f}")
-
-    return after_round

@@ -15,7 +15,7 @@ from feature_repo.contracts.errors import DatasetError
 from feature_repo.contracts.events import OUTSIDE_SESSION, EventType
 from feature_repo.contracts.features import SESSION_GAP
 from feature_repo.contracts.settings import Settings
-from feature_repo.stores.forgotten import ForgottenFile
+from training.archive import check_window, remembered, scan_archive, shown, unreadable
 
 _COLUMNS = (
     "customer_id",
@@ -90,7 +90,7 @@ def closed_sessions(
     if closed.is_empty():
         raise DatasetError(
             "window",
-            _shown(start, end),
+            shown(start, end),
             f"a session that is over ({SESSION_GAP} without an event)",
             f"widen it ({found.frame.height} sessions are still open at {found.window_end})",
         )
@@ -126,17 +126,12 @@ def observed_sessions(
         DatasetError: no archive, a naive or inverted window, or no event in it.
     """
     now = now or datetime.now(UTC)
-    for name, instant in (("start", start), ("end", end)):
-        if instant is not None and instant.tzinfo is None:
-            raise DatasetError(name, str(instant), "an instant with time zone", "append Z")
-    if start is not None and end is not None and start >= end:
-        raise DatasetError("start", str(start), f"an instant before end ({end})", "swap them")
-
+    check_window(start, end)
     events, data_end = _read(settings, end)
     if events.is_empty():
         raise DatasetError(
             "window",
-            _shown(start, end),
+            shown(start, end),
             "at least one event",
             f"widen it (the last event is of {data_end}), or stream events first",
         )
@@ -182,46 +177,12 @@ def _cut(events: pl.DataFrame) -> pl.DataFrame:
 
 def _read(settings: Settings, end: datetime | None) -> tuple[pl.DataFrame, datetime]:
     """The session events up to `end` in stored order, and the instant of the last one of all."""
-    archive = settings.events_table
-    # By name alone: the names sort in the order of the log, over all dates.
-    files = sorted(
-        (file for file in archive.rglob("*.parquet") if not file.name.startswith((".", "_"))),
-        key=lambda file: (file.name, str(file)),
-    )
-    if not files:
-        raise DatasetError(
-            "archive of events",
-            str(archive),
-            "Parquet files of streamed events",
-            "stream events first: daima replay FILE, or daima demo",
-        )
-    events = (
-        pl.scan_parquet(files, hive_partitioning=False)
-        .select(_COLUMNS)
-        .filter(~pl.col("event_type").is_in(sorted(OUTSIDE_SESSION)))
+    events = scan_archive(settings, _COLUMNS).filter(
+        ~pl.col("event_type").is_in(sorted(OUTSIDE_SESSION))
     )
     seen = events if end is None else events.filter(pl.col("event_time") <= end)
     try:
         data_end = events.select(pl.col("event_time").max()).collect().item()
-        return _remembered(seen.collect(), settings), data_end
+        return remembered(seen.collect(), settings), data_end
     except pl.exceptions.PolarsError as error:
-        raise DatasetError(
-            "archive of events",
-            str(archive),
-            f"Parquet files with the columns {', '.join(_COLUMNS)}",
-            f"remove files that are not the dataflow's; reading them failed: {error}",
-        ) from error
-
-
-def _remembered(events: pl.DataFrame, settings: Settings) -> pl.DataFrame:
-    """Without customers whose forgetting is under way; afterwards the archive lacks them."""
-    forgotten = ForgottenFile(settings.offline).read().pending
-    if not forgotten or events.is_empty():
-        return events
-    customers = events["customer_id"].to_arrow().cast("string")
-    hidden = forgotten.hidden(customers, events["event_time"].dt.epoch("us").to_numpy())
-    return events.filter(~pl.Series(hidden))
-
-
-def _shown(start: datetime | None, end: datetime | None) -> str:
-    return f"{start or 'first event'} .. {end or 'last event'}"
+        raise unreadable(settings, _COLUMNS, error) from error

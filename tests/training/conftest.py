@@ -13,6 +13,7 @@ from tests.training.sessions import (
     write_archive,
     write_batch_tables,
 )
+from tests.training.simulated import simulated_store, simulated_world
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +33,12 @@ def clicks(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     write_archive(settings, session_events(4_000, 800, corridors=False, seed=3))
     apply_definitions(settings)
     return settings
+
+
+@pytest.fixture(scope="session")
+def small_world(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Sixteen days of 1,500 simulated customers, with labels and all batch tables."""
+    return simulated_store(tmp_path_factory.mktemp("world"), simulated_world(1_500, 16))
 
 
 @pytest.fixture(scope="session")
