@@ -10,8 +10,10 @@ from prefect import serve
 from prefect.deployments.runner import EntrypointType
 
 from feature_repo.contracts.scored import SCORED
+from flows.events import retrain_on
 from flows.fit_segments import fit_segments_flow
 from flows.materialize import materialize
+from flows.parity import parity
 from flows.retrain import retrain
 from flows.score import score
 from training.models import MODELS
@@ -23,6 +25,7 @@ def deployments(
     materialize_every: timedelta = timedelta(days=1),
     segments_every: timedelta = timedelta(days=1),
     score_every: timedelta = timedelta(days=1),
+    parity_every: timedelta = timedelta(days=1),
 ) -> list[Any]:
     """The deployments: retraining of each model, and materialisation.
 
@@ -31,6 +34,7 @@ def deployments(
         materialize_every: interval between two materialisations.
         segments_every: interval between two fits of the segments.
         score_every: interval between two scorings of all customers, of each model.
+        parity_every: interval between two comparisons of what was served, of each model.
     """
     return [
         *(
@@ -38,6 +42,7 @@ def deployments(
                 name=model.replace("_", "-"),
                 parameters={"model": model},
                 interval=retrain_every,
+                triggers=retrain_on(model),
                 concurrency_limit=1,
                 tags=["daima", "training"],
                 entrypoint_type=EntrypointType.MODULE_PATH,  # works from any folder
@@ -50,6 +55,17 @@ def deployments(
             concurrency_limit=1,
             tags=["daima", "features"],
             entrypoint_type=EntrypointType.MODULE_PATH,
+        ),
+        *(
+            parity.to_deployment(
+                name=model.replace("_", "-"),
+                parameters={"model": model},
+                interval=parity_every,
+                concurrency_limit=1,
+                tags=["daima", "features"],
+                entrypoint_type=EntrypointType.MODULE_PATH,
+            )
+            for model in MODELS
         ),
         *(
             score.to_deployment(
@@ -78,6 +94,7 @@ def serve_deployments(
     materialize_every: timedelta = timedelta(days=1),
     segments_every: timedelta = timedelta(days=1),
     score_every: timedelta = timedelta(days=1),
+    parity_every: timedelta = timedelta(days=1),
 ) -> None:
     """Serve the deployments until the process is told to end (SIGINT, SIGTERM).
 
@@ -89,6 +106,7 @@ def serve_deployments(
             materialize_every=materialize_every,
             segments_every=segments_every,
             score_every=score_every,
+            parity_every=parity_every,
         ),
         limit=1,
         print_starting_message=False,
@@ -102,12 +120,14 @@ def main() -> None:
     parser.add_argument("--materialize-every-h", type=float, default=24.0)
     parser.add_argument("--segments-every-h", type=float, default=24.0)
     parser.add_argument("--score-every-h", type=float, default=24.0)
+    parser.add_argument("--parity-every-h", type=float, default=24.0)
     options = parser.parse_args()
     serve_deployments(
         retrain_every=timedelta(minutes=options.retrain_every_min),
         materialize_every=timedelta(hours=options.materialize_every_h),
         segments_every=timedelta(hours=options.segments_every_h),
         score_every=timedelta(hours=options.score_every_h),
+        parity_every=timedelta(hours=options.parity_every_h),
     )
 
 

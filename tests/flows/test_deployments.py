@@ -22,6 +22,7 @@ def test_every_model_and_the_batch_views_have_a_deployment() -> None:
     assert [f"{each.flow_name}/{each.name}" for each in made] == [
         *(f"retrain/{model.replace('_', '-')}" for model in MODELS),
         "materialize/batch-views",
+        *(f"parity/{model.replace('_', '-')}" for model in MODELS),
         *(f"score/{model.replace('_', '-')}" for model in SCORED),
         "fit_segments/segments",
     ]
@@ -34,6 +35,7 @@ def test_every_model_and_the_batch_views_have_a_deployment() -> None:
     assert {each.entrypoint for each in made} == {
         "flows.retrain.retrain",
         "flows.materialize.materialize",
+        "flows.parity.parity",
         "flows.score.score",
         "flows.fit_segments.fit_segments_flow",
     }
