@@ -21,11 +21,12 @@ from feature_repo.contracts.settings import Settings
 from training.boosting import BoostedConfig, boost, predict
 from training.candidate import Candidate, golden_rows
 from training.dataset import Dataset, Examples, join_features
-from training.evaluation.baselines import GroupMean
+from training.evaluation.baselines import GroupMean, WeibullExpectation
+from training.evaluation.bootstrap import paired_interval
 from training.evaluation.gate import HeldOut, beats_baseline
 from training.evaluation.metrics import RMSE
 from training.evaluation.slices import as_clusters, new_customers
-from training.importance import gain_importance, importance_picture
+from training.importance import importance, importance_picture
 from training.judging import Trained
 from training.leakage import check_leakage
 from training.sessions import Sessions, closed_sessions
@@ -159,9 +160,19 @@ def train(examples: Examples, config: Config, report: Callable[[str], None] = lo
     decision = beats_baseline(
         RMSE, held_out, baseline_name, resamples=config.bootstrap_resamples, seed=config.seed
     )
+    # The other baseline: what the corridor's Weibull distribution expects.
+    expectation = WeibullExpectation.fit(groups[split.train], np.expm1(target[split.train]))
+    expected = expectation.predict(groups[split.test])
+    against_weibull = paired_interval(
+        RMSE, truth, predicted, expected, held_out.clusters,
+        resamples=config.bootstrap_resamples, seed=config.seed,
+    )  # fmt: skip
     metrics = {
         "rmse": decision.ours,
         "baseline_rmse": decision.theirs,
+        "weibull_rmse": RMSE(truth, expected),
+        "weibull_difference_low": against_weibull.low,
+        "weibull_difference_high": against_weibull.high,
         "overall_mean_rmse": RMSE(truth, np.full(len(truth), means.overall)),
         "rmse_difference_low": decision.interval.low,
         "rmse_difference_high": decision.interval.high,
@@ -171,7 +182,11 @@ def train(examples: Examples, config: Config, report: Callable[[str], None] = lo
         "training_s": time.perf_counter() - began,
     }
     counts = examples.counts | split.counts()
-    importance = gain_importance(booster)
+    weights = importance(
+        booster, matrix[split.test], truth, RMSE,
+        lambda rows: np.asarray(booster.predict(rows, num_threads=config.threads)),
+        seed=config.seed,
+    )  # fmt: skip
     trained = Trained(
         candidate=Candidate(
             inputs=inputs,
@@ -190,10 +205,10 @@ def train(examples: Examples, config: Config, report: Callable[[str], None] = lo
             },
             window=examples.window,
             data_fingerprint=dataset.fingerprint,
-            importance=importance,
+            importance=weights,
             pictures={
                 "importance.png": importance_picture(
-                    importance, "Session duration: importance of inputs"
+                    weights, "Session duration: importance of inputs"
                 )
             },
             tags={"baseline": baseline_name},

@@ -40,6 +40,10 @@ def trained(remittance: Settings) -> Trained:
 
 def test_it_beats_the_mean_of_the_corridor(trained: Trained) -> None:
     metrics = trained.candidate.metrics
+    assert metrics["rmse"] < metrics["weibull_rmse"]
+    assert metrics["weibull_difference_high"] < 0
+    # Both baselines know the corridor alone: the mean is the best that can be done with it.
+    assert metrics["baseline_rmse"] <= metrics["weibull_rmse"] + 1e-3
     assert metrics["rmse"] < metrics["baseline_rmse"] <= metrics["overall_mean_rmse"] + 0.01
     assert trained.beats_baseline
     interval = trained.against_baseline.interval
@@ -53,7 +57,10 @@ def test_planted_drivers_rank_on_top(trained: Trained) -> None:
     assert importance["feature"][0] == "session_channel_last"
     assert set(importance["feature"].head(4)) >= {"session_channel_last", "session_start_hour"}
     assert importance["share"].sum() == pytest.approx(1.0)
-    assert importance["gain"].is_sorted(descending=True)
+    for column in ("gain", "permutation", "shap"):
+        leading = importance.sort(column, descending=True)["feature"]
+        assert leading[0] == "session_channel_last", column
+    assert importance["shap"].is_sorted(descending=True)
     assert trained.candidate.pictures["importance.png"].startswith(b"\x89PNG")
 
 

@@ -16,6 +16,7 @@ from training.survival.samples import Bools, Floats, Ints, Samples
 
 _STEPS = 60
 _CLOSE = 1e-10
+_QUADRATURE = 128
 # Beyond these a group's values are all alike, or hold no information on the shape.
 _LEAST_K, _MOST_K = 0.02, 50.0
 
@@ -132,6 +133,18 @@ def log_likelihood(samples: Samples, fitted: Weibull) -> Floats:
     log_ratio = np.log(samples.value / scale)
     density = np.log(k) - np.log(scale) + (k - 1) * log_ratio
     return samples.total(np.where(samples.ended, density, 0.0) - np.exp(k * log_ratio))
+
+
+def expected_log1p(fitted: Weibull) -> Floats:
+    """The expected log(1 + value): (g,), by Gauss-Legendre quadrature over the quantiles.
+
+    >>> fitted = Weibull(*np.array([[1.0], [100.0], [0.0], [0.0], [0.0]]))
+    >>> expected_log1p(fitted).round(3)
+    array([4.079])
+    """
+    points, weights = np.polynomial.legendre.leggauss(_QUADRATURE)
+    values = fitted.scale[:, None] * (-np.log((1 + points) / 2)) ** (1 / fitted.k[:, None])
+    return np.asarray(np.log1p(values) @ weights / 2)
 
 
 def expected_remaining(elapsed: Floats, k: Floats, scale: Floats) -> Floats:
