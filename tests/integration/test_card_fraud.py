@@ -1,4 +1,4 @@
-"""docs/examples/card_fraud: its 15 features against pandas, over the public transactions.
+"""docs/examples/card_fraud: its features against pandas, over the public transactions.
 
 And the same from a backfill as from a live replay through the dataflow, bit for bit.
 """
@@ -31,10 +31,17 @@ TRANSACTIONS = ROOT.parent / "shared" / "data" / "fraud_fdh" / "transactions.par
 CUSTOMERS, TERMINALS = 120, 240  # with ids below: all that they did in 183 days
 DAYS = (1, 7, 30)
 DELAY = 7
+MORE = "definitions_more.py"
+SECOND = np.timedelta64(1, "s")
 
 pytestmark = pytest.mark.skipif(
     not TRANSACTIONS.is_file(), reason=f"no public data at {TRANSACTIONS}"
 )
+
+
+def days(count: int) -> np.timedelta64:
+    """So many days."""
+    return np.timedelta64(count, "D")
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +62,11 @@ def ingested(transactions: Path) -> tuple[IngestReport, pa.Table]:
     return report, pq.read_table(out)
 
 
-def rows_of(entity_name: str, events: pa.Table) -> pd.DataFrame:
+def rows_of(
+    entity_name: str, events: pa.Table, definitions: str = "definitions.py"
+) -> pd.DataFrame:
     """The live rows of an entity, by transaction, from batches of 20,000."""
-    feature_set = load_feature_set(EXAMPLE / "definitions.py")
+    feature_set = load_feature_set(EXAMPLE / definitions)
     program = compile_program(feature_set, feature_set.entity(entity_name))
     shard = Shard(program)
     rows = [
@@ -140,12 +149,93 @@ def test_terminal_features_equal_pandas(
         assert (rate > 0).any()
 
 
+def test_more_customer_features_equal_pandas(
+    transactions: Path, ingested: tuple[IngestReport, pa.Table]
+) -> None:
+    found = rows_of("customer", ingested[1], MORE)
+    frame = expected_of(transactions)
+    frame = frame[frame["CUSTOMER_ID"] < CUSTOMERS]
+    frame = frame.assign(CENTS=(frame["TX_AMOUNT"] * 100).round())
+    found = found.loc[frame.index]
+    compared = 0
+    for _, card in frame.groupby("CUSTOMER_ID"):
+        rows, cents = found.loc[card.index], card["CENTS"].to_numpy()
+        at = card["TX_DATETIME"].to_numpy()
+        for row in range(0, len(card), 23):
+            now, given = at[row], rows.iloc[row]
+            age = now - at
+            week_old = cents[age >= days(DELAY)]
+            if len(week_old):
+                usual = given["lifetime_transaction_amount_ref_minor_mean_delay_7d"]
+                assert usual == pytest.approx(week_old.mean())
+                spread = given["lifetime_transaction_amount_ref_minor_std_delay_7d"]
+                assert spread == pytest.approx(week_old.std(), abs=1e-6)
+                most = given["lifetime_transaction_amount_ref_minor_max_delay_7d"]
+                assert most == week_old.max()
+                compared += 1
+            for length, name in ((1, "24h"), (7, "7d"), (14, "14d")):
+                earlier = cents[(age > days(0)) & (age <= days(length))]
+                most = given[f"transaction_amount_ref_minor_max_{name}_delay_1us"]
+                assert np.isnan(most) if not len(earlier) else most == earlier.max()
+            # Of two transactions in one second only the first knows nothing of the other.
+            upto = np.arange(len(card)) <= row
+            spent = {n: cents[upto & (age >= days(0)) & (age < days(n))] for n in (7, 14, 30)}
+            prefix = "transaction_amount_ref_minor"
+            assert given[f"{prefix}_mean_14d"] == pytest.approx(spent[14].mean())
+            assert given[f"{prefix}_std_7d"] == pytest.approx(spent[7].std(), abs=1e-6)
+            assert given[f"{prefix}_std_30d"] == pytest.approx(spent[30].std(), abs=1e-6)
+            assert given[f"{prefix}_max_30d"] == spent[30].max()
+    assert compared > 1_000
+
+
+def test_more_terminal_features_equal_pandas(
+    transactions: Path, ingested: tuple[IngestReport, pa.Table]
+) -> None:
+    found = rows_of("terminal", ingested[1], MORE)
+    frame = expected_of(transactions)
+    frame = frame[frame["TERMINAL_ID"] < TERMINALS]
+    found = found.loc[frame.index]
+    with_frauds = 0
+    for _, shop in frame.groupby("TERMINAL_ID"):
+        rows, fraud = found.loc[shop.index], shop["TX_FRAUD"].to_numpy()
+        at = shop["TX_DATETIME"].to_numpy()
+        for row in range(0, len(shop), 11):
+            given, age = rows.iloc[row], at[row] - at
+            known = age >= days(DELAY)
+            for length in (3, 14, 21, 28):
+                labels = fraud[known & (age < days(DELAY + length))]
+                rate = given[f"terminal_fraud_label_value_mean_{length}d_delay_7d"]
+                assert rate == pytest.approx(labels.mean() if len(labels) else 0.0)
+            for length in (7, 14, 28):
+                labels = fraud[known & (age < days(DELAY + length))]
+                total = given[f"terminal_fraud_label_value_sum_{length}d_delay_7d"]
+                assert total == labels.sum()
+            last = given["terminal_lifetime_fraud_label_value_last_delay_7d"]
+            assert np.isnan(last) if not known.any() else last == fraud[known][-1]
+            for length in (21, 28):
+                first = at[known & (age < days(DELAY + length)) & (fraud == 1)]
+                start = given[f"terminal_fraudulent_start_us_{length}d_delay_7d"]
+                expected = first[0].astype("datetime64[us]").astype(int) if len(first) else None
+                assert np.isnan(start) if expected is None else start == expected
+                with_frauds += len(first) > 0
+            for value, name in ((1, "fraudulent"), (0, "honest")):
+                ages = age[known & (fraud == value)]
+                since = given[f"terminal_lifetime_seconds_since_{name}_delay_7d"]
+                assert np.isnan(since) if not len(ages) else since == ages[-1] / SECOND
+    assert with_frauds > 100
+
+
+@pytest.mark.parametrize("name", ["definitions.py", MORE])
 def test_backfill_and_live_replay_are_identical(
-    transactions: Path, ingested: tuple[IngestReport, pa.Table], tmp_path: Path, valkey: str
+    transactions: Path,
+    ingested: tuple[IngestReport, pa.Table],
+    tmp_path: Path,
+    valkey: str,
+    name: str,
 ) -> None:
     report, _ = ingested
     events = transactions.with_name("events.parquet")
-    definitions = EXAMPLE / "definitions.py"
+    definitions = EXAMPLE / name
     feature_set = load_feature_set(definitions)
     settings = Settings.from_env(
         {
