@@ -225,7 +225,7 @@ def _scores(model: str, meaning: str) -> FeatureView:
     )
 
 
-# What the model of session duration is fed; another feature set may lack it.
+# What models asked at a login are fed of its session; another feature set may lack it.
 _SESSION_INPUTS = [
     "session_start_hour",
     "session_start_weekday",
@@ -236,29 +236,42 @@ _SESSION_INPUTS = [
     "previous_session_duration_s",
     "previous_session_event_count",
 ]
+_PROFILE_INPUTS = ["tenure_days", "age_band", "kyc_level", "recipient_count"]
 
 
-def _session_duration() -> FeatureService | None:
+def _model_service(
+    model: str, description: str, session_inputs: list[str], *batch_views: FeatureView
+) -> FeatureService | None:
+    """A model's inputs: of the session, of activity, of batch views; None where the set lacks
+    them."""
     session, activity = _stream.get("customer_session"), _stream.get("customer_activity")
     if session is None or activity is None:
         return None
-    if not {field.name for field in session.features}.issuperset(_SESSION_INPUTS):
+    if not {field.name for field in session.features}.issuperset(session_inputs):
         return None
     return FeatureService(
-        name="session_duration",
-        description="Inputs of the model of how long a session lasts, known at its first event",
-        features=[
-            session[_SESSION_INPUTS],
-            activity,
-            customer_profile[["tenure_days", "age_band", "kyc_level", "recipient_count"]],
-            customer_financials,
-            corridor_costs,
-        ],
-        tags={"model": "session_duration"},
+        name=model,
+        description=description,
+        features=[session[session_inputs], activity, *batch_views],
+        tags={"model": model},
     )
 
 
-session_duration = _session_duration()
+session_duration = _model_service(
+    "session_duration",
+    "Inputs of the model of how long a session lasts, known at its first event",
+    _SESSION_INPUTS,
+    customer_profile[_PROFILE_INPUTS],
+    customer_financials,
+    corridor_costs,
+)
+call_within_day = _model_service(
+    "call_within_day",
+    "Inputs of the model of whether a customer calls within a day, known at a login",
+    _SESSION_INPUTS,
+    customer_profile[_PROFILE_INPUTS],
+    customer_financials,
+)
 # `feast apply` takes what this module holds by name, not what lies in a dict.
 globals().update(
     {f"entity_{name}": entity for name, entity in _entities.items()}

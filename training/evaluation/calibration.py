@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -14,10 +14,14 @@ from sklearn.linear_model import LogisticRegression
 
 from feature_repo.contracts.errors import DatasetError
 from feature_repo.contracts.model_files import Calibration
-from training.evaluation.metrics import Floats
+from training.evaluation.bootstrap import Clusters
+from training.evaluation.metrics import LOG_LOSS, Floats
 
-Method = Literal["isotonic", "sigmoid"]
+Method = Literal["isotonic", "sigmoid", "log_odds"]
+METHODS: tuple[Method, ...] = get_args(Method)
 _SIGMOID_POINTS = 201
+# The log-odds of a chance nearer to 0 or 1 are taken as of this one.
+_NEAREST = 1e-6
 
 
 def fit_calibration(scores: Floats, target: Floats, method: Method = "isotonic") -> Calibration:
@@ -27,7 +31,8 @@ def fit_calibration(scores: Floats, target: Floats, method: Method = "isotonic")
         scores: (n,) the model's own; higher is likelier.
         target: (n,) 0 or 1.
         method: `isotonic` needs about a thousand events, `sigmoid` (Platt) makes do with fewer and
-            bends one way only.
+            bends one way only; `log_odds` is a sigmoid of the log-odds, for scores that are chances
+            already.
 
     Raises:
         DatasetError: only one of both classes is there.
@@ -41,23 +46,73 @@ def fit_calibration(scores: Floats, target: Floats, method: Method = "isotonic")
             "rows with the event and rows without",
             "widen the window",
         )
-    if method == "sigmoid":
-        fitted = LogisticRegression(C=1e6).fit(scores[:, None], target)
-        points = np.linspace(scores.min(), scores.max(), _SIGMOID_POINTS)
-        chances = fitted.predict_proba(points[:, None])[:, 1]
+    # Rows without an event have not shown that there are none.
+    least = 0.5 / (len(target) + 1)
+    if method != "isotonic":
+        scale = _log_odds if method == "log_odds" else np.asarray
+        fitted = LogisticRegression(C=1e6).fit(scale(scores)[:, None], target)
+        # Chances crowd near 0: as many points lie among the many as along the few.
+        along = np.linspace(scores.min(), scores.max(), _SIGMOID_POINTS)
+        among = np.quantile(scores, np.linspace(0, 1, _SIGMOID_POINTS))
+        points = np.unique(np.concatenate([along, among]) if method == "log_odds" else along)
+        chances = fitted.predict_proba(scale(points)[:, None])[:, 1]
         chances = (
             np.maximum.accumulate(chances)
             if fitted.coef_[0, 0] >= 0
             else chances * 0 + target.mean()
         )
-        return Calibration("sigmoid", tuple(points.tolist()), tuple(chances.tolist()))
+        return Calibration(
+            method, tuple(points.tolist()), tuple(np.clip(chances, least, 1 - least).tolist())
+        )
     # Between its corners an isotonic fit is straight, as `Calibration` is.
     isotonic = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(scores, target)
     return Calibration(
         "isotonic",
         tuple(isotonic.X_thresholds_.tolist()),
-        tuple(np.clip(isotonic.y_thresholds_, 0.0, 1.0).tolist()),
+        tuple(np.clip(isotonic.y_thresholds_, least, 1.0 - least).tolist()),
     )
+
+
+def measured_calibration(
+    scores: Floats, target: Floats, clusters: Clusters
+) -> tuple[Calibration, pl.DataFrame]:
+    """The method that does best on rows it was not fitted to, fitted to all of them.
+
+    Each is fitted to every second cluster and judged by log loss on the others, and the other way
+    round: judged on its own rows, the most pliable one would win.
+
+    Args:
+        scores, target: as of `fit_calibration`.
+        clusters: (n,) customers, as numbers: what stays together.
+
+    Returns:
+        The calibration, and the table: method, log_loss, error (expected calibration error).
+
+    Raises:
+        DatasetError: one half has one class only.
+    """
+    half = np.unique(clusters, return_inverse=True)[1] % 2 == 0
+    rows = []
+    for method in METHODS:
+        chance = np.empty(len(scores))
+        for fitted_to in (half, ~half):
+            curve = fit_calibration(scores[fitted_to], target[fitted_to], method)
+            chance[~fitted_to] = curve.probability(scores[~fitted_to])
+        rows.append(
+            {
+                "method": method,
+                "log_loss": LOG_LOSS(target, chance),
+                "error": expected_calibration_error(target, chance),
+            }
+        )
+    table = pl.DataFrame(rows)
+    best: Method = table.sort("log_loss", maintain_order=True)["method"][0]
+    return fit_calibration(scores, target, best), table
+
+
+def _log_odds(chance: Floats) -> Floats:
+    inner = np.clip(chance, _NEAREST, 1.0 - _NEAREST)
+    return np.asarray(np.log(inner) - np.log1p(-inner))
 
 
 def reliability(target: Floats, chance: Floats, bins: int = 10) -> pl.DataFrame:

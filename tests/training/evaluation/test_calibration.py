@@ -5,9 +5,11 @@ import pytest
 
 from feature_repo.contracts.errors import DatasetError
 from training.evaluation.calibration import (
+    METHODS,
     Method,
     expected_calibration_error,
     fit_calibration,
+    measured_calibration,
     reliability,
     reliability_picture,
 )
@@ -53,3 +55,36 @@ def test_the_error_of_one_constant_is_its_distance() -> None:
     target = np.array([1.0, 0.0, 0.0, 0.0])
     assert expected_calibration_error(target, np.full(4, 0.5)) == pytest.approx(0.25)
     assert reliability(target, np.full(4, 0.5)).rows() == [(0.5, 0.25, 4)]
+
+
+def test_chances_that_are_right_already_stay_as_they_are() -> None:
+    rng = np.random.default_rng(3)
+    chance = 1 / (1 + np.exp(4 - 1.5 * rng.normal(size=60_000)))
+    target = (rng.random(60_000) < chance).astype(float)
+    curve = fit_calibration(chance, target, "log_odds")
+    assert np.abs(curve.probability(chance) - chance).max() < 0.05
+    assert np.abs(curve.probability(chance) - chance).mean() < 0.002
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_event_so_far_is_no_proof_of_none(method: Method) -> None:
+    score = np.linspace(0.01, 0.99, 200)
+    chance = fit_calibration(score, (score > 0.7).astype(float), method).probability(score)
+    assert chance.min() > 0.0
+    assert chance.max() < 1.0
+
+
+def test_the_method_is_chosen_by_measurement() -> None:
+    rng = np.random.default_rng(4)
+    clusters = rng.integers(0, 2_000, 40_000)
+    chance = 1 / (1 + np.exp(3 - 1.5 * rng.normal(size=40_000)))
+    target = (rng.random(40_000) < chance).astype(float)
+    # Chances that are off by a constant factor of their odds; a sigmoid of the chance does not fit.
+    curve, table = measured_calibration(chance**2, target, clusters)
+    assert table["method"].to_list() == list(METHODS)
+    assert curve.method == table.sort("log_loss")["method"][0]
+    assert curve.method != "sigmoid"
+    assert expected_calibration_error(target, curve.probability(chance**2)) < 0.01
+    # Steps of an isotonic curve are no sigmoid's.
+    odd = (rng.random(40_000) < np.where(chance > 0.2, 0.6, 0.02)).astype(float)
+    assert measured_calibration(chance, odd, clusters)[0].method == "isotonic"

@@ -1,0 +1,224 @@
+"""Will this customer call within a day? Asked at a login, answered by a calibrated probability.
+
+Target: the label of the login, 1 if a call came within 24 hours, from whichever session it came.
+Read `build` and `train` from top to bottom; `training.retraining` puts data set, training,
+judgement and registration together.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+
+from feature_repo.contracts.errors import DatasetError
+from feature_repo.contracts.events import EventType
+from feature_repo.contracts.model_inputs import ModelInputs, learn_categories
+from feature_repo.contracts.settings import Settings
+from training.boosting import BoostedConfig, boost, both_classes, predict
+from training.candidate import Candidate, golden_rows
+from training.configuration import load_config
+from training.dataset import Examples, join_features
+from training.evaluation.baselines import GroupMean
+from training.evaluation.bootstrap import interval
+from training.evaluation.calibration import (
+    expected_calibration_error,
+    measured_calibration,
+    reliability,
+    reliability_picture,
+)
+from training.evaluation.gate import HeldOut, beats_baseline
+from training.evaluation.metrics import AVERAGE_PRECISION, BRIER, LOG_LOSS, ROC_AUC
+from training.evaluation.slices import as_clusters, new_customers
+from training.importance import gain_importance, importance_picture
+from training.judging import Trained
+from training.labels import labelled_events
+from training.leakage import check_leakage
+from training.split import split_by_time
+
+log = logging.getLogger(__name__)
+
+NAME = "call_within_day"
+TARGET = "label_value"
+# Fewer logins than this make no model worth judging.
+MIN_LOGINS = 500
+_CARD = """\
+Will this customer call the call centre within 24 hours? Asked at a login, of customers of a
+remittance service. Meant for staffing, and for offering help before somebody has to call; not for
+hiding the number from those who will need it. The probability is calibrated on the latest weeks
+before the test part: take it at its word as long as calls are as frequent as they were then."""
+
+
+@dataclass(frozen=True)
+class Config(BoostedConfig):
+    """The model's configuration; its values stand in `configs/call_within_day.yaml`.
+
+    Attributes:
+        baseline_group: the column whose rates are the baseline.
+        label_delay: how long after a login its label is there at the latest; `gap` is as long.
+    """
+
+    baseline_group: str
+    label_delay: timedelta
+
+
+def build(
+    settings: Settings,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    config: Config | None = None,
+) -> Examples:
+    """The logins of a window whose labels had arrived by its end, with their features.
+
+    Raises:
+        DatasetError: no offline store, no label, fewer than MIN_LOGINS logins with one, or a
+            feature that knows the future.
+    """
+    config = config or load_config(Config, NAME)
+    logins = labelled_events(settings, EventType.LOGIN, config.label_delay, start, end)
+    log.info("%s logins with a label (%s)", f"{logins.frame.height:,}", logins.counts)
+    if logins.frame.height < MIN_LOGINS:
+        raise DatasetError(
+            "window",
+            f"{logins.window_start} .. {logins.window_end}",
+            f"at least {MIN_LOGINS} logins with a label, it has {logins.frame.height}",
+            "widen it, or stream more events",
+        )
+    examples = logins.frame.select(
+        "customer_id", "corridor", "event_timestamp", "label_timestamp", TARGET
+    )
+    dataset = join_features(settings, NAME, examples)
+    check_leakage(settings, dataset)
+    return Examples(dataset, (logins.window_start, logins.window_end), logins.counts)
+
+
+def train(examples: Examples, config: Config, report: Callable[[str], None] = log.info) -> Trained:
+    """Train on the earlier logins, stop and calibrate on later ones, judge on the latest.
+
+    `report` gets a line now and then, and the verdict at the end.
+
+    Raises:
+        DatasetError: a part of the split is empty or has one class only, or the baseline's column
+            is unknown.
+    """
+    dataset = examples.dataset
+    frame = dataset.frame
+    if config.baseline_group not in frame.columns:
+        raise DatasetError(
+            "baseline_group",
+            config.baseline_group,
+            f"a feature of the {NAME} service, such as session_corridor_last",
+            "name one",
+        )
+    began = time.perf_counter()
+    split = split_by_time(
+        frame["event_timestamp"],
+        validation=config.validation_share,
+        test=config.test_share,
+        gap=config.gap,
+    )
+    # Categories come from the training part: what it never saw is missing to the model.
+    inputs = ModelInputs(NAME, learn_categories(dataset.inputs, frame[split.train]))
+    matrix = inputs.matrix(frame)
+    target = frame[TARGET].to_numpy()
+    both_classes(target, split, "a call")
+    params = config.booster_params("binary", "binary_logloss")
+    booster = boost(config, params, inputs, matrix, target, split, report)
+
+    # From scores to probabilities, by the method that does best on rows it has not seen.
+    calibration, methods = measured_calibration(
+        predict(config, booster, matrix[split.validation]),
+        target[split.validation],
+        as_clusters(frame[split.validation]["customer_id"]),
+    )
+
+    # The judge: the latest logins, which nothing has seen. Log loss, since what is served is a
+    # probability: it asks for the order of the customers and for the height at once.
+    tested, truth = frame[split.test], target[split.test]
+    clusters = as_clusters(tested["customer_id"])
+    chance = calibration.probability(predict(config, booster, matrix[split.test]))
+    groups = frame[config.baseline_group]
+    rates = GroupMean.fit(groups[split.train], target[split.train])
+    held_out = HeldOut(
+        frame=tested,
+        target=truth,
+        prediction=chance,
+        baseline=rates.predict(groups[split.test]),
+        clusters=clusters,
+        groups={
+            "corridor": tested["session_corridor_last"],
+            "channel": tested["session_channel_last"],
+            "customer": new_customers(tested["tenure_days"]),
+        },
+        binary=True,
+    )
+    baseline_name = f"rate per {config.baseline_group}"
+    decision = beats_baseline(
+        LOG_LOSS, held_out, baseline_name, resamples=config.bootstrap_resamples, seed=config.seed
+    )
+    resampled = {"resamples": config.bootstrap_resamples, "seed": config.seed}
+    precision = interval(AVERAGE_PRECISION, truth, chance, clusters, **resampled)
+    table = reliability(truth, chance)
+    metrics = {
+        "log_loss": decision.ours,
+        "baseline_log_loss": decision.theirs,
+        "log_loss_difference_low": decision.interval.low,
+        "log_loss_difference_high": decision.interval.high,
+        "expected_calibration_error": expected_calibration_error(truth, chance),
+        "average_precision": AVERAGE_PRECISION(truth, chance),
+        "average_precision_low": precision.low,
+        "average_precision_high": precision.high,
+        "baseline_average_precision": AVERAGE_PRECISION(truth, held_out.baseline),
+        "roc_auc": ROC_AUC(truth, chance),
+        "brier": BRIER(truth, chance),
+        "prevalence": float(truth.mean()),
+        "trees": float(booster.best_iteration),
+        "training_s": time.perf_counter() - began,
+    }
+    counts = examples.counts | split.counts()
+    importance = gain_importance(booster)
+    trained = Trained(
+        candidate=Candidate(
+            inputs=inputs,
+            booster=booster,
+            target=NAME,
+            target_transform="",
+            unit="probability",
+            metric_name=LOG_LOSS.name,
+            metric_value=decision.ours,
+            metrics={**metrics, **{f"{name}_rows": float(n) for name, n in counts.items()}},
+            params={
+                **asdict(config),
+                "validation_start": split.validation_start.isoformat(),
+                "test_start": split.test_start.isoformat(),
+                "absent_views": ",".join(dataset.absent_views),
+                "calibration": calibration.method,
+            },
+            window=examples.window,
+            data_fingerprint=dataset.fingerprint,
+            importance=importance,
+            pictures={
+                "importance.png": importance_picture(
+                    importance, "Call within a day: importance of inputs"
+                ),
+                "reliability.png": reliability_picture(table, "Call within a day: reliability"),
+            },
+            tags={"baseline": baseline_name},
+            examples=golden_rows(matrix[split.test]),
+            calibration=calibration,
+            card=_CARD,
+            tables={"reliability": table, "calibration_methods": methods},
+        ),
+        metric=LOG_LOSS,
+        held_out=held_out,
+        baseline=baseline_name,
+        against_baseline=decision,
+        counts=counts,
+        tolerance=config.tolerance,
+        resamples=config.bootstrap_resamples,
+        seed=config.seed,
+    )
+    report(f"{trained.verdict} ({metrics['trees']:.0f} trees, {metrics['training_s']:.1f} s)")
+    return trained
