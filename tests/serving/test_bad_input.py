@@ -115,7 +115,7 @@ def test_an_unknown_model_is_told_which_there_are(api: Api) -> None:
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        ({"customer": "c1"}, "feature services are ['session_duration']"),
+        ({"customer": "c1"}, "feature services are ['call_within_day', "),
         ({"customer": "c1", "features": []}, "either feature_service or features"),
         (
             {"customer": "c1", "features": ["customer_profile:kyc_level"], "feature_service": "x"},
