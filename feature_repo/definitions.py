@@ -29,10 +29,17 @@ from feast.types import Array, Bytes, Float64, Int64, String
 from feature_repo.contracts.definition import Dtype
 from feature_repo.contracts.feature_set import EntityKey, View, load_feature_set
 from feature_repo.contracts.features import CORRIDOR, CUSTOMER
+from feature_repo.contracts.outlook import (
+    OUTLOOK_FEATURES,
+    OUTLOOK_MEANINGS,
+    OUTLOOK_VIEW,
+    SESSION_START_REF,
+)
 from feature_repo.contracts.scored import SCORED, score_columns, score_view
 from feature_repo.contracts.settings import Settings
 from feature_repo.contracts.states import AS_OF_FIELD, state_feature, state_view
 from feature_repo.engine.on_demand import source_of
+from feature_repo.engine.outlook import source_of as outlook_source
 
 _TYPES = {
     Dtype.INT64: Int64,
@@ -211,6 +218,25 @@ customer_segment = FeatureView(
 )
 
 
+def _outlook() -> DeclaredView | None:
+    """Of open sessions; another feature set may know none."""
+    state = _states.get(CUSTOMER.name)
+    view, _, feature = SESSION_START_REF.partition(":")
+    if state is None or feature not in {f.name for f in getattr(_stream.get(view), "features", ())}:
+        return None
+    source = outlook_source(_settings.definitions)
+    return DeclaredView(
+        name=OUTLOOK_VIEW,
+        sources=[state, corridor_durations, reading],
+        schema=[Field(name=name, dtype=_FEAST[dtype]) for name, dtype in OUTLOOK_FEATURES.items()],
+        mode="python",
+        udf=rehydrate_udf_from_source(source, preferred_name=OUTLOOK_VIEW),
+        udf_string=source,
+        description="; ".join(f"{name}: {text}" for name, text in OUTLOOK_MEANINGS.items()),
+        tags={"kind": "outlook", "feature_set": _set.name},
+    )
+
+
 def _scores(model: str, meaning: str) -> FeatureView:
     columns = {name: _FEAST[dtype] for name, dtype in score_columns(model).items()}
     return FeatureView(
@@ -257,6 +283,7 @@ def _model_service(
     )
 
 
+session_outlook = _outlook()
 session_duration = _model_service(
     "session_duration",
     "Inputs of the model of how long a session lasts, known at its first event",

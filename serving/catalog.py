@@ -10,7 +10,15 @@ from typing import Any
 
 from feature_repo.contracts.errors import DaimaError, SettingsError
 from feature_repo.contracts.feature_set import FeatureSet, load_feature_set
+from feature_repo.contracts.features import CUSTOMER
 from feature_repo.contracts.model_inputs import ModelInput, ModelInputs
+from feature_repo.contracts.outlook import (
+    OUTLOOK_FEATURES,
+    OUTLOOK_VIEW,
+    SCALE_REF,
+    SESSION_START_REF,
+    SHAPE_REF,
+)
 from feature_repo.contracts.settings import Settings
 from feature_repo.engine.plain import PlainReader
 from feature_repo.engine.program import compile_program
@@ -27,7 +35,8 @@ class View:
     """A feature view: its one join key, time to live (None = for ever), name -> Feast dtype.
 
     `entity` is set for the views of the feature set: they are computed from that entity's state
-    when they are read, and never expire. The others are stored value by value.
+    when they are read, and never expire. `derived` is one that is computed from other views'
+    features (`serving/outlook.py`). The others are stored value by value.
     """
 
     name: str
@@ -35,6 +44,7 @@ class View:
     ttl: timedelta | None
     features: dict[str, str]
     entity: str | None = None
+    derived: bool = False
 
 
 @dataclass(frozen=True)
@@ -159,6 +169,7 @@ def catalog_of(store: Any, feature_set: FeatureSet) -> Catalog:
         if view.online and len(view.join_keys) == 1
     }
     views |= _stream_views(store, feature_set)
+    views |= _outlook_view(store, views)
     services = {
         service.name: tuple(
             f"{projection.name}:{field.name}"
@@ -172,6 +183,20 @@ def catalog_of(store: Any, feature_set: FeatureSet) -> Catalog:
         for entity in feature_set.entities
     }
     return Catalog(store.project, views, services, feature_set, readers)
+
+
+def _outlook_view(store: Any, views: dict[str, View]) -> dict[str, View]:
+    """The view of open sessions' outlook, where it and its sources are applied."""
+    applied = {view.name for view in store.list_on_demand_feature_views()}
+    sources = (SESSION_START_REF, SHAPE_REF, SCALE_REF)
+    held = all(
+        name in views and feature in views[name].features
+        for name, _, feature in (ref.partition(":") for ref in sources)
+    )
+    if OUTLOOK_VIEW not in applied or not held:
+        return {}
+    made = View(OUTLOOK_VIEW, CUSTOMER.join_key, None, dict(OUTLOOK_FEATURES), derived=True)
+    return {made.name: made}
 
 
 def _stream_views(store: Any, feature_set: FeatureSet) -> dict[str, View]:

@@ -16,6 +16,7 @@ import yaml
 from feature_repo.contracts.errors import ModelError
 from feature_repo.contracts.model_files import CALIBRATION_FILE, GOLDEN_FILE, Calibration, Golden
 from feature_repo.contracts.model_inputs import ModelInputs
+from feature_repo.contracts.outlook import OUTLOOK_VIEW
 from feature_repo.contracts.target_scale import BACK_TRANSFORMS
 from serving.assignments import Assignment, assignment_of
 from serving.bundles import BundleStore
@@ -128,6 +129,11 @@ class ModelLoader:
         inputs = _read_inputs(folder, label)
         booster = _read_booster(folder, label)
         self._check_fingerprint(label, inputs, tags)
+        derived = [item.ref for item in inputs.inputs if item.view == OUTLOOK_VIEW]
+        if derived:
+            raise ModelError(
+                label, derived, "inputs that are read or computed from one state", "train without"
+            )
         if booster.num_feature() != inputs.width:
             raise ModelError(
                 label, booster.num_feature(), f"{inputs.width} columns", "train it again"

@@ -18,6 +18,7 @@ from feature_repo.stores.redis_layout import entity_key_encoder
 from serving.catalog import Catalog
 from serving.feature_row import FeatureRow, Status
 from serving.hash_reading import fill, fill_absent
+from serving.outlook import add_outlook
 from serving.read_plan import (
     CORRIDOR_KEY,
     CORRIDOR_REF,
@@ -132,6 +133,8 @@ class OnlineReader:
             answer = None if counterparty is None else next(answers)
             _join(rows, plan.counterparty, answer, as_of_us)
         self.tell_unreadable(ref for row in rows for ref in row.unreadable)
+        if plan.derived:
+            add_outlook(rows, plan.derived, as_of_us)
         for row in rows:
             _hide(row, plan)
         return rows

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from feature_repo.contracts.features import CORRIDOR, COUNTERPARTY, CUSTOMER, CUSTOMER_SESSION
+from feature_repo.contracts.outlook import SCALE_REF, SESSION_START_REF, SHAPE_REF
 from feature_repo.contracts.states import state_feature, state_view
 from feature_repo.engine.plain import PlainReader
 from feature_repo.stores.redis_layout import field_name, timestamp_field
@@ -17,6 +18,7 @@ CORRIDOR_KEY = CORRIDOR.join_key
 COUNTERPARTY_KEY = COUNTERPARTY.join_key
 # The customer's corridor where the request names none. No other stands in for it: training joins
 # corridors by this feature alone.
+OUTLOOK_SOURCES = (SESSION_START_REF, SHAPE_REF, SCALE_REF)
 CORRIDOR_REF = f"{CUSTOMER_SESSION.name}:session_corridor_last"
 # Bytes are no model input.
 _SCALARS = frozenset({"Int32", "Int64", "Float32", "Float64", "String", "Bool"})
@@ -68,7 +70,8 @@ class HashPlan:
 class ReadPlan:
     """What to read for an ordered list of feature references, worked out once a model.
 
-    `hidden` is read in order to find the corridor and left out of the rows.
+    `hidden` is read in order to find the corridor, or what `derived` is computed from, and left out
+    of the rows.
     """
 
     refs: tuple[str, ...]
@@ -77,6 +80,7 @@ class ReadPlan:
     counterparty: HashPlan
     hidden: tuple[str, ...]
     hidden_views: tuple[str, ...]
+    derived: tuple[str, ...] = ()
 
 
 def plan_read(catalog: Catalog, refs: Iterable[str]) -> ReadPlan:
@@ -88,18 +92,23 @@ def plan_read(catalog: Catalog, refs: Iterable[str]) -> ReadPlan:
     """
     refs = tuple(dict.fromkeys(refs))
     catalog.check_refs(refs)
-    grouped = _by_join_key(catalog, refs)
-    hidden: tuple[str, ...] = ()
-    if grouped[CORRIDOR_KEY] and CORRIDOR_REF not in refs and _holds(catalog, CORRIDOR_REF):
-        hidden = (CORRIDOR_REF,)
+    derived = tuple(ref for ref in refs if catalog.views[_view_of(ref)].derived)
+    sources = OUTLOOK_SOURCES if derived else ()
+    asked = dict.fromkeys((*(ref for ref in refs if ref not in derived), *sources))
+    grouped = _by_join_key(catalog, asked)
+    if grouped[CORRIDOR_KEY] and _holds(catalog, CORRIDOR_REF) and CORRIDOR_REF not in asked:
+        grouped[CUSTOMER_KEY].append(CORRIDOR_REF)
+        asked[CORRIDOR_REF] = None
+    hidden = tuple(ref for ref in asked if ref not in refs)
     shown_views = {_view_of(ref) for ref in refs}
     return ReadPlan(
         refs=refs,
-        customer=_hash_plan(catalog, [*grouped[CUSTOMER_KEY], *hidden]),
+        customer=_hash_plan(catalog, grouped[CUSTOMER_KEY]),
         corridor=_hash_plan(catalog, grouped[CORRIDOR_KEY]),
         counterparty=_hash_plan(catalog, grouped[COUNTERPARTY_KEY]),
         hidden=hidden,
         hidden_views=tuple({_view_of(ref) for ref in hidden} - shown_views),
+        derived=derived,
     )
 
 

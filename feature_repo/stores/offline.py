@@ -12,7 +12,7 @@ Stream features are computed from the archive of events (`stream_columns`). Ever
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +38,7 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 
 from feature_repo.contracts.errors import DatasetError
 from feature_repo.stores.as_of_join import join_views
+from feature_repo.stores.outlook_columns import OutlookColumns, take_outlook
 from feature_repo.stores.remembered_rows import without_forgotten
 from feature_repo.stores.stream_columns import StreamColumns, take_stream_views
 
@@ -87,22 +88,25 @@ class PolarsOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]
                 row's own instant (on reading the job's result).
         """
         demanded = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
-        ours = None
-        if _filled_in(config.offline_store.events):
+        streamed: list[StreamColumns | OutlookColumns] = []
+        if events := _filled_in(config.offline_store.events):
+            definitions = _filled_in(config.offline_store.definitions)
+            demanded, outlook = take_outlook(
+                feature_views, demanded, feature_refs,
+                events=events, definitions=definitions, full_names=full_feature_names,
+            )  # fmt: skip
             feature_views, demanded, ours = take_stream_views(
-                feature_views,
-                demanded,
-                feature_refs,
-                events=Path(config.offline_store.events),
-                definitions=_filled_in(config.offline_store.definitions),
-                full_names=full_feature_names,
-            )
+                feature_views, demanded, feature_refs,
+                events=events, definitions=definitions, full_names=full_feature_names,
+                without_states=outlook is not None,
+            )  # fmt: skip
+            streamed = [each for each in (ours, outlook) if each is not None]
         if not (
             isinstance(entity_df, pd.DataFrame)
             and all(_is_plain_parquet(view) for view in feature_views)
             and all(view.mode != "substrait" for view in demanded)
         ):
-            if ours:
+            if streamed:
                 raise DatasetError(
                     "stream features",
                     expected="entity rows in a DataFrame, and beside them views of Parquet files",
@@ -126,7 +130,7 @@ class PolarsOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]
                 lambda rows: join_views(
                     rows, time_column, feature_views, feature_refs, full_feature_names
                 ),
-                ours,
+                streamed,
             ),
             demanded,
             full_feature_names,
@@ -240,11 +244,11 @@ def _join_all(
     entity_df: pd.DataFrame,
     time_column: str,
     join: Callable[[pl.DataFrame], list[pl.Series]],
-    ours: StreamColumns | None,
+    streamed: Sequence[StreamColumns | OutlookColumns],
 ) -> pl.DataFrame:
     instants = pd.to_datetime(entity_df[time_column], utc=True)
     rows = pl.from_pandas(entity_df.assign(**{time_column: instants})).with_columns(
         pl.col(time_column).dt.cast_time_unit("us")
     )
-    streamed = ours.read(rows, time_column) if ours else []
-    return rows.hstack([*join(rows), *streamed])
+    found = [column for each in streamed for column in each.read(rows, time_column)]
+    return rows.hstack([*join(rows), *found])

@@ -84,8 +84,11 @@ def take_stream_views(
     events: Path,
     definitions: Path | None,
     full_names: bool,
+    without_states: bool = False,
 ) -> tuple[list[FeatureView], list[OnDemandFeatureView], StreamColumns | None]:
     """Split a request: the views to join, the on-demand views for Feast, and what is ours.
+
+    `without_states`: states among the views are somebody else's sources, not asked for.
 
     Raises:
         DatasetError: a state is asked for; no store has those of the past.
@@ -97,7 +100,7 @@ def take_stream_views(
     ordinary = [view for view in views if view.name not in states]
     served = {entity_of[view.name] for view in ours}
     for view in views:
-        if view.name in states and states[view.name] not in served:
+        if view.name in states and states[view.name] not in served and not without_states:
             raise DatasetError(
                 view.name,
                 expected="views of features: the states of the past are not stored",

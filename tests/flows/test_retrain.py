@@ -53,11 +53,12 @@ def test_the_flow_promotes_and_leaves_artifacts(environment: Settings) -> None:
         }
     assert states == {"Completed"}
     kinds = {key: item.type for key, item in artifacts.items()}
-    assert kinds == {
+    expected = {
         "session-duration-metrics": "table",
         "session-duration-card": "markdown",
         "session-duration-importance": "image",
     }
+    assert kinds.items() >= expected.items()  # other flows leave theirs there
     assert "**Promoted** against mean per" in artifacts["session-duration-card"].data
     assert artifacts["session-duration-importance"].data.startswith("data:image/png;base64,")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import gamma, gammaincc, ndtri
+from scipy.special import gamma, ndtri
 
 from training.survival.samples import Bools, Floats, Ints, Samples
 
@@ -145,26 +145,3 @@ def expected_log1p(fitted: Weibull) -> Floats:
     points, weights = np.polynomial.legendre.leggauss(_QUADRATURE)
     values = fitted.scale[:, None] * (-np.log((1 + points) / 2)) ** (1 / fitted.k[:, None])
     return np.asarray(np.log1p(values) @ weights / 2)
-
-
-def expected_remaining(elapsed: Floats, k: Floats, scale: Floats) -> Floats:
-    """How much longer, on average, what has lasted for `elapsed` will last; same unit and shape.
-
-    The mean residual life of a Weibull variable: scale * Gamma(1 + 1/k, x) / exp(-x) - elapsed,
-    with x = (elapsed / scale)^k; for large x by its asymptote, scale^k t^(1-k) / k.
-
-    >>> expected_remaining(np.array([0.0, 100.0]), np.array([1.0, 1.0]), np.array([60.0, 60.0]))
-    array([60., 60.])
-    """
-    elapsed = np.maximum(elapsed, 0.0)
-    x = (elapsed / scale) ** k
-    shape = 1 + 1 / k
-    near = np.minimum(x, _FAR)
-    exact = scale * gamma(shape) * gammaincc(shape, near) * np.exp(near) - elapsed
-    with np.errstate(divide="ignore", invalid="ignore"):
-        far = scale / k * (elapsed / scale) ** (1 - k)
-    return np.asarray(np.where(x < _FAR, np.maximum(exact, 0.0), far))
-
-
-# From here on the incomplete gamma function is all cancellation.
-_FAR = 300.0

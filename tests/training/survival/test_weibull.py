@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import integrate, optimize, stats
+from scipy import optimize, stats
 
 from feature_repo.contracts.errors import DatasetError
 from training.survival.samples import Floats, Samples
 from training.survival.weibull import (
     Weibull,
-    expected_remaining,
     fit_weibull,
     log_likelihood,
 )
@@ -112,24 +111,3 @@ def test_values_without_a_length_are_refused(bad: float) -> None:
         one(np.array([1.0, bad]), np.ones(2, np.bool_))
     with pytest.raises(DatasetError, match="at least one"):
         one(np.empty(0), np.empty(0, np.bool_))
-
-
-@pytest.mark.parametrize("k", [0.5, 0.85, 1.0, 1.7])
-@pytest.mark.parametrize("elapsed", [0.0, 10.0, 300.0, 3_000.0])
-def test_the_expected_remainder_is_the_integral_of_survival(k: float, elapsed: float) -> None:
-    def survival(at: float) -> float:
-        # Relative to having lasted so long, in one exponent: both would vanish.
-        return float(np.exp((elapsed / SCALE) ** k - (at / SCALE) ** k))
-
-    expected, _ = integrate.quad(survival, elapsed, np.inf, limit=500, epsabs=1e-9)
-    found = expected_remaining(np.array([elapsed]), np.array([k]), np.array([SCALE]))
-    assert found[0] == pytest.approx(expected, rel=2e-3 if elapsed > 2_000 and k > 1 else 1e-5)
-
-
-def test_negative_ageing_lengthens_what_remains() -> None:
-    elapsed = np.linspace(0.0, 5_000.0, 500)
-    young = expected_remaining(elapsed, np.full(500, 0.6), np.full(500, SCALE))
-    assert np.all(np.diff(young) > 0)
-    old = expected_remaining(elapsed, np.full(500, 1.5), np.full(500, SCALE))
-    assert np.all(np.diff(old) < 0)
-    assert np.all(old >= 0)
