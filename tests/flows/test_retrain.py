@@ -99,7 +99,7 @@ def test_an_empty_window_registers_nothing(environment: Settings) -> None:
     before = client.search_model_versions()
     with pytest.raises(DatasetError, match="at least one event"):
         retrain(end=datetime(2001, 1, 1, tzinfo=UTC))
-    with pytest.raises(ModelError, match="one of \\['session_duration'\\]"):
+    with pytest.raises(ModelError, match="expected one of"):
         retrain(model="horoscope")
     assert client.search_model_versions() == before
 
