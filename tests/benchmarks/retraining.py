@@ -58,7 +58,7 @@ def retrain(home: Path) -> dict[str, Any]:
     module = model_named(_NAME)
     config = load_config(module.Config, _NAME)
     marks = [time.perf_counter()]
-    examples = module.build(settings, None, None)
+    examples = module.build(settings, None, None, config)
     marks.append(time.perf_counter())
     trained = module.train(examples, config, print)
     decision = judge(trained, load_champion(settings, _NAME))
