@@ -73,7 +73,7 @@ def table(frame: pl.DataFrame) -> str:
     >>> print(table(pl.DataFrame({"a": [1], "b": ["x|y"]})))
     | a | b |
     |---|---|
-    | 1 | x\\\\|y |
+    | 1 | x\\|y |
     """
     rows = [frame.columns, *([str(value) for value in row] for row in frame.iter_rows())]
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
