@@ -13,6 +13,7 @@ from feature_repo.contracts.scored import SCORED
 from flows.events import retrain_on
 from flows.fit_segments import fit_segments_flow
 from flows.materialize import materialize
+from flows.new_labels import watch_labels
 from flows.parity import parity
 from flows.retrain import retrain
 from flows.score import score
@@ -26,6 +27,7 @@ def deployments(
     segments_every: timedelta = timedelta(days=1),
     score_every: timedelta = timedelta(days=1),
     parity_every: timedelta = timedelta(days=1),
+    labels_every: timedelta = timedelta(hours=1),
 ) -> list[Any]:
     """The deployments: retraining of each model, and materialisation.
 
@@ -35,6 +37,7 @@ def deployments(
         segments_every: interval between two fits of the segments.
         score_every: interval between two scorings of all customers, of each model.
         parity_every: interval between two comparisons of what was served, of each model.
+        labels_every: interval between two looks at the labels that have arrived.
     """
     return [
         *(
@@ -78,6 +81,13 @@ def deployments(
             )
             for model in SCORED
         ),
+        watch_labels.to_deployment(
+            name="labels",
+            interval=labels_every,
+            concurrency_limit=1,
+            tags=["daima", "training"],
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        ),
         fit_segments_flow.to_deployment(
             name="segments",
             interval=segments_every,
@@ -95,6 +105,7 @@ def serve_deployments(
     segments_every: timedelta = timedelta(days=1),
     score_every: timedelta = timedelta(days=1),
     parity_every: timedelta = timedelta(days=1),
+    labels_every: timedelta = timedelta(hours=1),
 ) -> None:
     """Serve the deployments until the process is told to end (SIGINT, SIGTERM).
 
@@ -107,6 +118,7 @@ def serve_deployments(
             segments_every=segments_every,
             score_every=score_every,
             parity_every=parity_every,
+            labels_every=labels_every,
         ),
         limit=1,
         print_starting_message=False,
@@ -121,6 +133,7 @@ def main() -> None:
     parser.add_argument("--segments-every-h", type=float, default=24.0)
     parser.add_argument("--score-every-h", type=float, default=24.0)
     parser.add_argument("--parity-every-h", type=float, default=24.0)
+    parser.add_argument("--labels-every-h", type=float, default=1.0)
     options = parser.parse_args()
     serve_deployments(
         retrain_every=timedelta(minutes=options.retrain_every_min),
@@ -128,6 +141,7 @@ def main() -> None:
         segments_every=timedelta(hours=options.segments_every_h),
         score_every=timedelta(hours=options.score_every_h),
         parity_every=timedelta(hours=options.parity_every_h),
+        labels_every=timedelta(hours=options.labels_every_h),
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import lightgbm as lgb
 import mlflow
 import numpy as np
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from feature_repo.contracts.credentials import first_line, without_credentials
@@ -71,20 +72,25 @@ class Champion:
         return not differs and not absent
 
 
+def champion_tags(settings: Settings, name: str) -> dict[str, str] | None:
+    """What the champion's version says of itself; None where there is no champion.
+
+    Raises:
+        ModelError: the registry does not answer.
+    """
+    version = _version(settings, name)
+    return None if version is None else dict(version.tags)
+
+
 def load_champion(settings: Settings, name: str) -> Champion | None:
     """The champion of a model; None where there is none yet.
 
     Raises:
         ModelError: the registry does not answer, or the champion's files cannot be read.
     """
-    mlflow.set_tracking_uri(settings.mlflow_url)
-    client = mlflow.MlflowClient()
-    try:
-        version = client.get_model_version_by_alias(name, ALIAS)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise _unreadable(settings, name, error) from error
+    version = _version(settings, name)
+    if version is None:
+        return None
     try:
         uri = f"models:/{name}/{version.version}"
         calibration = file_of(uri, CALIBRATION_FILE)
@@ -103,6 +109,16 @@ def load_champion(settings: Settings, name: str) -> Champion | None:
         raise
     except Exception as error:
         raise _unreadable(settings, f"{name} version {version.version}", error) from error
+
+
+def _version(settings: Settings, name: str) -> ModelVersion | None:
+    mlflow.set_tracking_uri(settings.mlflow_url)
+    try:
+        return mlflow.MlflowClient().get_model_version_by_alias(name, ALIAS)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise _unreadable(settings, name, error) from error
 
 
 def _unreadable(settings: Settings, what: str, error: Exception) -> ModelError:

@@ -24,6 +24,7 @@ def test_every_model_and_the_batch_views_have_a_deployment() -> None:
         "materialize/batch-views",
         *(f"parity/{model.replace('_', '-')}" for model in MODELS),
         *(f"score/{model.replace('_', '-')}" for model in SCORED),
+        "watch_labels/labels",
         "fit_segments/segments",
     ]
     assert made[0].parameters == {"model": "session_duration"}
@@ -37,6 +38,7 @@ def test_every_model_and_the_batch_views_have_a_deployment() -> None:
         "flows.materialize.materialize",
         "flows.parity.parity",
         "flows.score.score",
+        "flows.new_labels.watch_labels",
         "flows.fit_segments.fit_segments_flow",
     }
 
