@@ -8,6 +8,7 @@ from typing import Literal
 
 import lightgbm as lgb
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 from sklearn.ensemble import RandomForestClassifier
 
@@ -64,8 +65,8 @@ class Unsupervised:
 
 # The book's model on the book's inputs, its depth chosen on the tuning folds.
 REFERENCE = Forest(inputs=BOOK, min_leaf=1, depth=20)
-# The blend: the mean of both probabilities. All values were chosen on the tuning folds.
-BLEND = (Forest(), Boosted())
+# The blend: the mean of the probabilities. All values were chosen on the tuning folds.
+BLEND = (Forest(), Forest(imbalance="undersampled"), Boosted(imbalance="undersampled"))
 
 
 def blended(parts: Parts, members: Iterable[Forest | Boosted], threads: int) -> Floats:
@@ -89,12 +90,13 @@ def supervised(
     if more is not None:
         inputs, test_inputs = np.c_[inputs, more[0]], np.c_[test_inputs, more[1]]
     fraud = parts.train["fraud"].to_numpy()
+    honest_kept = 1.0
     if model.imbalance == "undersampled":
-        kept = _thinned(fraud, seed=0)
+        kept, honest_kept = thinned(fraud, seed=0)
         inputs, fraud = inputs[kept], fraud[kept]
-    if isinstance(model, Forest):
-        return _forest(inputs, fraud, test_inputs, model, threads)
-    return _boosted(inputs, fraud, test_inputs, model, threads)
+    train = _forest if isinstance(model, Forest) else _boosted
+    chances = train(inputs, fraud, test_inputs, model, threads)  # type: ignore[arg-type]
+    return as_without_thinning(chances, honest_kept)
 
 
 def unsupervised(parts: Parts, model: Unsupervised) -> tuple[Floats, Floats]:
@@ -158,12 +160,22 @@ def _boosted(
     return mean
 
 
-def _thinned(fraud: Floats, seed: int) -> Floats:
-    """Places of all frauds and of some honest rows, in order."""
+def thinned(fraud: Floats, seed: int) -> tuple[npt.NDArray[np.intp], float]:
+    """Places of all frauds and of some honest rows, in order, and the share of honest ones kept."""
     frauds, honest = np.flatnonzero(fraud == 1), np.flatnonzero(fraud == 0)
     wanted = min(len(honest), HONEST_A_FRAUD * len(frauds))
     kept = np.random.default_rng(seed).choice(honest, wanted, replace=False)
-    return np.sort(np.concatenate([frauds, kept]))
+    return np.sort(np.concatenate([frauds, kept])), wanted / max(1, len(honest))
+
+
+def as_without_thinning(chances: Floats, honest_kept: float) -> Floats:
+    """The chances where honest rows are as many as they are; the order of rows stays.
+
+    Source: Dal Pozzolo et al., Calibrating Probability with Undersampling for Unbalanced
+    Classification, 2015, eq. 4.
+    """
+    corrected: Floats = honest_kept * chances / (honest_kept * chances + 1.0 - chances)
+    return corrected
 
 
 def imbalanced(model: Forest | Boosted, imbalance: Imbalance) -> Forest | Boosted:

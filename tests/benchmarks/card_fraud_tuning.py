@@ -56,7 +56,6 @@ def _alternatives(parts: Parts, threads: int) -> Iterator[tuple[str, Floats]]:
     scores = {name: supervised(parts, member, threads) for name, member in members.items()}
     for name, each in scores.items():
         yield name, each
-    yield "forest and LightGBM (chosen)", np.mean(list(scores.values()), axis=0)
     yield "forest, leaves of 1", supervised(parts, Forest(min_leaf=1), threads)
     yield "forest, leaves of 5", supervised(parts, Forest(min_leaf=5), threads)
     yield "LightGBM, more regular (l2 10)", supervised(parts, Boosted(l2=10.0), threads)
@@ -64,7 +63,15 @@ def _alternatives(parts: Parts, threads: int) -> Iterator[tuple[str, Floats]]:
     for name, member in members.items():
         for imbalance in ("balanced", "undersampled"):
             changed = imbalanced(member, imbalance)
-            yield f"{name}, {imbalance}", supervised(parts, changed, threads)
+            scores[f"{name}, {imbalance}"] = supervised(parts, changed, threads)
+            yield f"{name}, {imbalance}", scores[f"{name}, {imbalance}"]
+    thinned = ("forest, undersampled", "LightGBM, undersampled")
+    for name, blend in {
+        "blend: forest, LightGBM": ("forest", "LightGBM"),
+        "blend: forest, LightGBM undersampled": ("forest", thinned[1]),
+        "blend: forest, both undersampled (chosen)": ("forest", *thinned),
+    }.items():
+        yield name, np.mean([scores[each] for each in blend], axis=0)
 
     train_error, test_error = unsupervised(parts, Unsupervised())
     yield "autoencoder alone", test_error
