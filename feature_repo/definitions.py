@@ -237,6 +237,34 @@ def _outlook() -> DeclaredView | None:
     )
 
 
+customer_history = FeatureView(
+    name="customer_history",
+    entities=[customer],
+    ttl=timedelta(days=30),
+    schema=[
+        Field(name="history_days", dtype=Int64, description="days since first seen, 90 at most"),
+        Field(name="logins_90d", dtype=Int64, description="logins in 90 days"),
+        Field(name="transfers_90d", dtype=Int64, description="payments that arrived in 90 days"),
+        Field(name="failed_90d", dtype=Int64, description="payments that failed in 90 days"),
+        Field(name="contacts_90d", dtype=Int64, description="calls in 90 days"),
+        Field(name="days_since_transfer", dtype=Float64, description="within 90 days"),
+        Field(name="days_since_contact", dtype=Float64, description="within 90 days"),
+        Field(name="sent_90d_ref_minor", dtype=Int64, description="that arrived, USD cents"),
+        Field(name="sent_daily_ref_minor", dtype=Float64, description="of it a day of history"),
+        Field(name="sent_recent_share", dtype=Float64, description="of it in the last 30 days"),
+        Field(name="largest_90d_ref_minor", dtype=Int64, description="largest of it, USD cents"),
+        Field(
+            name="balance_mean_90d_ref_minor",
+            dtype=Float64,
+            description="mean balance at their logins, USD cents",
+        ),
+    ],
+    source=_daily("customer_history", "What customers did in 90 days, as of midnight"),
+    online=True,
+    tags={"kind": "history"},
+)
+
+
 def _scores(model: str, meaning: str) -> FeatureView:
     columns = {name: _FEAST[dtype] for name, dtype in score_columns(model).items()}
     return FeatureView(
@@ -298,6 +326,14 @@ call_within_day = _model_service(
     _SESSION_INPUTS,
     customer_profile[_PROFILE_INPUTS],
     customer_financials,
+    customer_history[["logins_90d", "failed_90d", "contacts_90d", "days_since_contact"]],
+)
+# Of batch views alone; where the set is another, so are its models.
+customer_value = call_within_day and FeatureService(
+    name="customer_value",
+    description="Inputs of the model of what a customer sends in 90 days, known at any midnight",
+    features=[customer_history, customer_profile, customer_financials],
+    tags={"model": "customer_value"},
 )
 # `feast apply` takes what this module holds by name, not what lies in a dict.
 globals().update(

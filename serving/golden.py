@@ -25,7 +25,7 @@ def verify(model: ServedModel, golden: Golden) -> None:
         raise ModelError(
             label, matrix.shape[1], f"{model.inputs.width} columns", "register the version again"
         )
-    scores, predictions, probabilities = model.score(matrix)
+    scores, predictions, probabilities, classes = model.score(matrix)
     _hold(label, "score", scores, golden.scores)
     _hold(label, "prediction", predictions, golden.predictions)
     if (probabilities is None) != (golden.probabilities is None):
@@ -34,6 +34,16 @@ def verify(model: ServedModel, golden: Golden) -> None:
             expected="probabilities where the version has a calibration, and only there",
             action="register the version again",
         )
+    if (classes is None) != (golden.classes is None):
+        raise ModelError(
+            label,
+            expected="chances of classes where the version has classes, and only there",
+            action="register the version again",
+        )
+    if classes is not None and golden.classes is not None:
+        for place, name in enumerate(model.answer.classes):
+            stored = tuple(row[place] for row in golden.classes)
+            _hold(label, f"chance of {name}", classes[:, place], stored)
     if probabilities is not None and golden.probabilities is not None:
         _hold(label, "probability", probabilities, golden.probabilities)
 

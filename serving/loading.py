@@ -14,7 +14,14 @@ import numpy as np
 import yaml
 
 from feature_repo.contracts.errors import ModelError
-from feature_repo.contracts.model_files import CALIBRATION_FILE, GOLDEN_FILE, Calibration, Golden
+from feature_repo.contracts.model_files import (
+    ANSWER_FILE,
+    CALIBRATION_FILE,
+    GOLDEN_FILE,
+    Answer,
+    Calibration,
+    Golden,
+)
 from feature_repo.contracts.model_inputs import ModelInputs
 from feature_repo.contracts.outlook import OUTLOOK_VIEW
 from feature_repo.contracts.target_scale import BACK_TRANSFORMS
@@ -138,12 +145,17 @@ class ModelLoader:
             raise ModelError(
                 label, booster.num_feature(), f"{inputs.width} columns", "train it again"
             )
-        if booster.num_model_per_iteration() != 1:
+        answer_raw = _optional(folder / ANSWER_FILE)
+        answer = Answer() if answer_raw is None else Answer.from_json(answer_raw)
+        wanted = max(len(answer.classes), 1)
+        if booster.num_model_per_iteration() != wanted:
             raise ModelError(
                 label,
                 booster.num_model_per_iteration(),
-                "one score a row",
-                "train a model of one class or number",
+                f"{wanted} scores a row, one a class of its {ANSWER_FILE}"
+                if answer.classes
+                else "one score a row",
+                f"register it with its classes in {ANSWER_FILE}, or train a model of one number",
             )
         transform = tags.get("target_transform", "")
         if transform not in BACK_TRANSFORMS:
@@ -165,6 +177,7 @@ class ModelLoader:
             back_transform=BACK_TRANSFORMS[transform],
             calibration=None if calibration is None else Calibration.from_json(calibration),
             golden_rows=0 if golden is None else len(golden.rows),
+            answer=answer,
         )
         if golden is None:
             log.warning("%s has no %s: it serves unverified", label, GOLDEN_FILE)

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from serving.feature_row import Status, Value
 from serving.problems import RequestError
@@ -120,6 +121,9 @@ class CustomerPrediction(msgspec.Struct, kw_only=True):
         prediction: in `unit`.
         score: on the model's own scale (log1p of the unit, for durations).
         probability: calibrated; null where the model is of no event.
+        classes: class -> its chance; only where the model has classes. `prediction` is then the
+            place of the likeliest among them, from 0, and `score` its chance.
+        percentiles: `p10` and others -> in `unit`; only where the model has them.
         decision: what the policy makes of it; null without a policy.
         explanation: the inputs that weighed most, the heaviest first; null unless asked for.
         corridor: the corridor whose features were used.
@@ -137,6 +141,8 @@ class CustomerPrediction(msgspec.Struct, kw_only=True):
     unit: str | None
     score: float
     probability: float | None = None
+    classes: dict[str, float] | UnsetType = UNSET
+    percentiles: dict[str, float] | UnsetType = UNSET
     decision: Decision | None = None
     explanation: list[Contribution] | None = None
     corridor: str | None

@@ -11,6 +11,9 @@ from datetime import UTC, datetime
 from time import perf_counter
 from typing import NamedTuple, cast
 
+import numpy as np
+from msgspec import UNSET
+
 from feature_repo.contracts.errors import StoreUnavailableError
 from serving.catalog import Catalog
 from serving.champions import Champions
@@ -227,6 +230,7 @@ class Service:
             decisions=decisions,
             asked_corridor=asked.corridor,
             counterparty=asked.message.counterparty,
+            classes=vectors.classes,
         )
 
     def _observe(self, batch: ScoredBatch) -> None:
@@ -266,6 +270,7 @@ def _answers(
     served, unit = batch.served, batch.served.unit
     version, alias = served.version, served.alias
     chances, decisions = batch.probabilities, batch.decisions
+    classes, percentiles = _classes(batch), _percentiles(batch)
     return [
         CustomerPrediction(
             customer=customer,
@@ -275,6 +280,8 @@ def _answers(
             unit=unit,
             score=batch.scores[at],
             probability=None if chances is None else chances[at],
+            classes=UNSET if classes is None else classes[at],
+            percentiles=UNSET if percentiles is None else percentiles[at],
             decision=None if decisions is None else decisions[at],
             explanation=None if explanations is None else explanations[at],
             corridor=batch.corridors[at],
@@ -284,6 +291,21 @@ def _answers(
         )
         for at, customer in enumerate(batch.customers)
     ]
+
+
+def _classes(batch: ScoredBatch) -> list[dict[str, float]] | None:
+    if batch.classes is None:
+        return None
+    names = batch.served.answer.classes
+    return [dict(zip(names, row, strict=True)) for row in batch.classes]
+
+
+def _percentiles(batch: ScoredBatch) -> list[dict[str, float]] | None:
+    spread = batch.served.answer.percentiles
+    if spread is None:
+        return None
+    found = spread.at(np.array(batch.predictions)).tolist()
+    return [dict(zip(spread.names, row, strict=True)) for row in found]
 
 
 async def _explanations(

@@ -27,25 +27,25 @@ _PARAMETERS = b"num_threads=1"
 class RowScorer:
     """Scores rows of one booster; the same numbers as `Booster.predict` gives.
 
-    Safe between threads: a lock guards the one place where LightGBM puts its result.
+    Safe between threads: a lock guards the one place where LightGBM puts their number.
 
     Args:
-        booster: of one score a row; kept.
+        booster: kept.
         width: columns of a row.
+        classes: scores a row; of one, results are flat.
     """
 
-    def __init__(self, booster: lightgbm.Booster, width: int) -> None:
+    def __init__(self, booster: lightgbm.Booster, width: int, classes: int = 1) -> None:
         self._booster = booster
         self._width = width
+        self._classes = classes
         self._lock = threading.Lock()
-        self._score = ctypes.c_double()
         self._length = ctypes.c_int64()
         self._call, self._config = _single_row_call(booster, width)
-        self._score_at = ctypes.addressof(self._score)
         self._length_at = ctypes.addressof(self._length)
 
     def __call__(self, matrix: Matrix) -> Vector:
-        """Scores of a (n, width) matrix: shape (n,).
+        """Scores of a (n, width) matrix: shape (n,), or (n, classes).
 
         Raises:
             LightGBMError: it does not fit the booster.
@@ -61,14 +61,17 @@ class RowScorer:
         ):
             # One thread: requests are short, and threads would fight over the cores.
             return np.asarray(self._booster.predict(matrix, num_threads=1), dtype=np.float64)
-        scores = np.empty(count)
+        scores = np.empty((count, self._classes) if self._classes > 1 else count)
         address, stride = matrix.ctypes.data, matrix.strides[0]
+        # Each row's scores go where they belong.
+        scores_at, step = scores.ctypes.data, scores.strides[0]
         with self._lock:
             for row in range(count):
-                status = call(self._config, address + row * stride, self._length_at, self._score_at)
+                status = call(
+                    self._config, address + row * stride, self._length_at, scores_at + row * step
+                )
                 if status:
                     raise lightgbm.basic.LightGBMError("the single-row call failed")
-                scores[row] = self._score.value
         return scores
 
 

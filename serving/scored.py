@@ -36,6 +36,7 @@ class ScoredBatch:
         decisions: (n) of the policy, or None without one.
         asked_corridor, counterparty: that the request named, if it did: with them and `context`
             another version is fed as this one was.
+        classes: (n, classes) chances, or None where the model has no classes.
     """
 
     request_id: str
@@ -54,6 +55,7 @@ class ScoredBatch:
     decisions: Sequence[Decision | None] | None
     asked_corridor: str | None = None
     counterparty: str | None = None
+    classes: Sequence[Sequence[float]] | None = None
 
     @property
     def version(self) -> str:

@@ -176,7 +176,7 @@ class Shadow:
     def _score(
         self, shadow: ServedModel, batches: Sequence[ScoredBatch], matrix: Vector
     ) -> list[ScoredBatch]:
-        scores, predictions, probabilities = shadow.score(matrix)
+        scores, predictions, probabilities, _ = shadow.score(matrix)
         if not np.isfinite(scores).all():
             raise ArithmeticError("a score that is no number")
         found, start = [], 0

@@ -32,6 +32,7 @@ class Vectors:
         ages_s: (n) view -> seconds.
         corridors: (n) whose features were used.
         scores, predictions, probabilities: (n) each, as `ServedModel.score` gives them.
+        classes: (n, classes), likewise.
     """
 
     as_of: datetime
@@ -42,6 +43,7 @@ class Vectors:
     scores: list[float]
     predictions: list[float]
     probabilities: list[float] | None
+    classes: list[list[float]] | None = None
 
 
 Reading = asyncio.Future[Vectors]

@@ -204,6 +204,7 @@ class Turn:
             return
         scores, predictions = scored[0].tolist(), scored[1].tolist()
         chances = None if scored[2] is None else scored[2].tolist()
+        classes = None if scored[3] is None else scored[3].tolist()
         statuses, ages = self.reader.statuses.rows(filled.marks, filled.ages)
         for wanted in self.wanted:
             if wanted.done.done():  # its request has gone
@@ -219,6 +220,7 @@ class Turn:
                     scores[first:last],
                     predictions[first:last],
                     None if chances is None else chances[first:last],
+                    None if classes is None else classes[first:last],
                 )
             )
         self._end()

@@ -32,6 +32,7 @@ from training.evaluation.calibration import (
 from training.evaluation.gate import HeldOut, beats_baseline
 from training.evaluation.metrics import AVERAGE_PRECISION, BRIER, LOG_LOSS, ROC_AUC
 from training.evaluation.slices import as_clusters, new_customers
+from training.history import check_history, fill_history, midnights
 from training.importance import gain_importance, importance_picture
 from training.judging import Trained
 from training.labels import labelled_events
@@ -89,8 +90,12 @@ def build(
     examples = logins.frame.select(
         "customer_id", "corridor", "event_timestamp", "label_timestamp", TARGET
     )
+    # Of each login's day; the flow `customer_history` brings them online.
+    days = midnights(examples["event_timestamp"][0], logins.window_end)
+    fill_history(settings, days)
     dataset = join_features(settings, NAME, examples)
     check_leakage(settings, dataset)
+    check_history(settings, days)
     return Examples(dataset, (logins.window_start, logins.window_end), logins.counts)
 
 

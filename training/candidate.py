@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from feature_repo.contracts.errors import ModelError
-from feature_repo.contracts.model_files import Calibration, Golden
+from feature_repo.contracts.model_files import Answer, Calibration, Golden
 from feature_repo.contracts.model_inputs import ModelInputs
 from feature_repo.contracts.target_scale import BACK_TRANSFORMS
 
@@ -42,6 +42,8 @@ class Candidate:
             proves that it is this one (`golden_rows`).
         calibration: from score to probability, for a model of an event.
         card: what the model card says of its use: purpose, data, limits (Markdown).
+        tables: file name without ending -> table.
+        answer: what it answers beyond one number: classes, percentiles.
     """
 
     inputs: ModelInputs
@@ -62,6 +64,7 @@ class Candidate:
     calibration: Calibration | None = None
     card: str = ""
     tables: dict[str, pl.DataFrame] = field(default_factory=dict)
+    answer: Answer | None = None
 
     @property
     def name(self) -> str:
@@ -82,10 +85,16 @@ class Candidate:
                 "give it rows of its test part (golden_rows)",
             )
         scores = np.asarray(self.booster.predict(self.examples, num_threads=1), dtype=np.float64)
+        if self.answer is not None and self.answer.classes:
+            highest, numbers = self.answer.likeliest(scores)
+            return Golden.of(self.examples, highest, numbers, None, scores)
+        predictions = BACK_TRANSFORMS[self.target_transform](scores)
+        if self.answer is not None:
+            predictions = self.answer.exposed(predictions, self.examples, self.inputs.columns)
         return Golden.of(
             self.examples,
             scores,
-            BACK_TRANSFORMS[self.target_transform](scores),
+            predictions,
             None if self.calibration is None else self.calibration.probability(scores),
         )
 

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from feature_repo.contracts.credentials import first_line, without_credentials
 from feature_repo.contracts.errors import DaimaError, ModelError
-from feature_repo.contracts.model_files import CALIBRATION_FILE, Calibration
+from feature_repo.contracts.model_files import ANSWER_FILE, CALIBRATION_FILE, Answer, Calibration
 from feature_repo.contracts.model_inputs import ModelInputs
 from feature_repo.contracts.settings import Settings
 from training.evaluation.metrics import Floats
@@ -40,6 +40,7 @@ class Champion:
         inputs: what it is fed.
         booster: the trees.
         calibration: from score to probability, where it has one.
+        answer: what it answers beyond one number.
     """
 
     name: str
@@ -48,12 +49,16 @@ class Champion:
     inputs: ModelInputs
     booster: lgb.Booster
     calibration: Calibration | None = None
+    answer: Answer | None = None
 
     def predict(self, frame: pl.DataFrame) -> Floats:
         """Predictions on the scale on which models of this name are judged: shape (rows,) or
         (rows, classes).
         """
-        found = np.asarray(self.booster.predict(self.inputs.matrix(frame)), dtype=np.float64)
+        matrix = self.inputs.matrix(frame)
+        found = np.asarray(self.booster.predict(matrix), dtype=np.float64)
+        if self.answer is not None:
+            found = self.answer.exposed(found, matrix, self.inputs.columns)
         return found if self.calibration is None else self.calibration.probability(found)
 
     def can_judge(self, trained: Trained) -> bool:
@@ -94,6 +99,7 @@ def load_champion(settings: Settings, name: str) -> Champion | None:
     try:
         uri = f"models:/{name}/{version.version}"
         calibration = file_of(uri, CALIBRATION_FILE)
+        answer = file_of(uri, ANSWER_FILE)
         inputs = file_of(uri, INPUTS_FILE)
         if inputs is None:
             raise ModelError(INPUTS_FILE, uri, "a file beside the model", "register it again")
@@ -104,6 +110,7 @@ def load_champion(settings: Settings, name: str) -> Champion | None:
             inputs=ModelInputs.from_json(inputs),
             booster=mlflow.lightgbm.load_model(uri),
             calibration=None if calibration is None else Calibration.from_json(calibration),
+            answer=None if answer is None else Answer.from_json(answer),
         )
     except DaimaError:
         raise

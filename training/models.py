@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from feature_repo.contracts.errors import ModelError
 from feature_repo.contracts.settings import Settings
-from training import call_within_day, session_duration
+from training import call_within_day, customer_value, session_duration
 from training.dataset import Examples
 from training.judging import Trained
 
@@ -22,7 +22,9 @@ class ModelModule(Protocol):
     train: Callable[[Examples, Any, Callable[[str], None]], Trained]
 
 
-MODELS: dict[str, Any] = {module.NAME: module for module in (session_duration, call_within_day)}
+MODELS: dict[str, Any] = {
+    module.NAME: module for module in (session_duration, call_within_day, customer_value)
+}
 
 
 def model_named(name: str) -> ModelModule:

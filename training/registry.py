@@ -15,14 +15,14 @@ from importlib.metadata import version as installed
 from pathlib import Path
 
 import mlflow
+import numpy as np
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, Schema
+from mlflow.types import ColSpec, Schema, TensorSpec
 
 from feature_repo.contracts.credentials import first_line, without_credentials
 from feature_repo.contracts.errors import ModelError
-from feature_repo.contracts.model_files import CALIBRATION_FILE, GOLDEN_FILE
-from feature_repo.contracts.model_inputs import ModelInputs
+from feature_repo.contracts.model_files import ANSWER_FILE, CALIBRATION_FILE, GOLDEN_FILE
 from feature_repo.contracts.settings import Settings
 from training.candidate import Candidate
 from training.evaluation.gate import Decision
@@ -66,7 +66,7 @@ def register(
             model = mlflow.lightgbm.log_model(
                 candidate.booster,
                 name=name,
-                signature=_signature(candidate.inputs),
+                signature=_signature(candidate),
                 # Named here: MLflow would otherwise load the model in a process to find out.
                 pip_requirements=[f"{lib}=={installed(lib)}" for lib in ("lightgbm", "numpy")],
             )
@@ -78,6 +78,8 @@ def register(
             }
             if candidate.calibration is not None:
                 files[CALIBRATION_FILE] = candidate.calibration.to_json()
+            if candidate.answer is not None:
+                files[ANSWER_FILE] = candidate.answer.to_json()
             for file, content in files.items():
                 add_to_model(client, model.model_id, file, content)
         try:
@@ -163,10 +165,15 @@ def _import_quietly() -> None:
         import_module("mlflow.pyfunc")
 
 
-def _signature(inputs: ModelInputs) -> ModelSignature:
+def _signature(candidate: Candidate) -> ModelSignature:
+    classes = () if candidate.answer is None else candidate.answer.classes
     return ModelSignature(
-        inputs=Schema([ColSpec("double", name) for name in inputs.columns]),
-        outputs=Schema([ColSpec("double")]),
+        inputs=Schema([ColSpec("double", name) for name in candidate.inputs.columns]),
+        outputs=Schema(
+            [TensorSpec(np.dtype(np.float64), (-1, len(classes)))]
+            if classes
+            else [ColSpec("double")]
+        ),
     )
 
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 import polars as pl
+from feast import FeatureStore
 from feast.errors import FeatureViewNotFoundException
 
 from feature_repo.contracts.errors import DatasetError
@@ -34,6 +35,26 @@ def write_view_rows(settings: Settings, view: str, rows: pl.DataFrame, at: datet
         StoreUnavailableError: the online store does not answer; the offline file is written then.
     """
     store = open_store(settings)
+    frame, path = _write(store, settings, view, rows, at)
+    if frame.height:
+        store.write_to_online_store(view, df=frame.to_pandas())
+    return path
+
+
+def write_offline_rows(settings: Settings, view: str, rows: pl.DataFrame, at: datetime) -> Path:
+    """The offline file alone, for rows of the past; arguments and errors as above."""
+    return _write(open_store(settings), settings, view, rows, at)[1]
+
+
+def written(settings: Settings, view: str, at: datetime) -> bool:
+    """Whether there are offline rows of an instant."""
+    folder = settings.batch_table(view) / f"event_date={at:%Y-%m-%d}"
+    return (folder / _file_name(view, at)).is_file()
+
+
+def _write(
+    store: FeatureStore, settings: Settings, view: str, rows: pl.DataFrame, at: datetime
+) -> tuple[pl.DataFrame, Path]:
     try:
         found = store.get_feature_view(view)
     except FeatureViewNotFoundException as error:
@@ -47,17 +68,14 @@ def write_view_rows(settings: Settings, view: str, rows: pl.DataFrame, at: datet
         raise DatasetError(f"rows of {view}", keys, "one row an entity", "aggregate them")
     stamp = pl.lit(at).cast(pl.Datetime("us", "UTC")).alias(EVENT_TIMESTAMP)
     frame = rows.select(*wanted, stamp)
-    path = _write(frame, settings.batch_table(view), view, at)
-    if frame.height:
-        store.write_to_online_store(view, df=frame.to_pandas())
-    return path
-
-
-def _write(frame: pl.DataFrame, table: Path, view: str, at: datetime) -> Path:
-    folder = table / f"event_date={at:%Y-%m-%d}"
+    folder = settings.batch_table(view) / f"event_date={at:%Y-%m-%d}"
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{view}-{to_epoch_us(at)}.parquet"
+    path = folder / _file_name(view, at)
     unfinished = path.with_name(f".{path.name}.part")
     frame.write_parquet(unfinished)
     unfinished.replace(path)
-    return path
+    return frame, path
+
+
+def _file_name(view: str, at: datetime) -> str:
+    return f"{view}-{to_epoch_us(at)}.parquet"

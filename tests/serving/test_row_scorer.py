@@ -54,3 +54,15 @@ def test_threads_do_not_mix_their_scores(booster: lightgbm.Booster) -> None:
     with ThreadPoolExecutor(4) as threads:
         for first, found in enumerate(threads.map(score, range(4))):
             assert found == wanted[first::4].tolist()
+
+
+@pytest.mark.parametrize("count", [1, MOST_ROWS, MOST_ROWS + 1])
+def test_scores_of_classes_are_the_boosters(count: int) -> None:
+    rng = np.random.default_rng(5)
+    rows = rng.normal(size=(600, 7))
+    target = np.digitize(rows[:, 0] + rows[:, 1], [-0.5, 0.5])
+    options = {"objective": "multiclass", "num_class": 3, "verbosity": -1, "num_threads": 1}
+    model = lightgbm.train(options, lightgbm.Dataset(rows, target), 10)
+    found = RowScorer(model, 7, 3)(rows[:count])
+    assert found.shape == (count, 3)
+    np.testing.assert_array_equal(found, model.predict(rows[:count]))

@@ -42,6 +42,12 @@ def small_world(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 @pytest.fixture(scope="session")
+def long_world(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Forty-five days of 500 simulated customers."""
+    return simulated_store(tmp_path_factory.mktemp("long"), simulated_world(500, 45, seed=2))
+
+
+@pytest.fixture(scope="session")
 def tracked(remittance: Settings) -> Settings:
     """The remittance settings, with a tracking store that exists and keeps its artifacts there."""
     client = mlflow.MlflowClient(remittance.mlflow_url)

@@ -69,7 +69,10 @@ def test_a_batch_row_of_tomorrow_is_found(small_world: Settings, dataset: Datase
         check_leakage(small_world, leaky)
 
 
-@pytest.mark.parametrize("model", sorted(MODELS))
+STREAMED = sorted(set(MODELS) - {"customer_value"})
+
+
+@pytest.mark.parametrize("model", STREAMED)
 def test_no_model_builds_on_features_that_know_a_minute_too_much(
     model: str, small_world: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,4 +85,4 @@ def test_no_model_builds_on_features_that_know_a_minute_too_much(
 
     monkeypatch.setattr("feature_repo.stores.stream_columns.Spine.of", ahead)
     with pytest.raises(DatasetError, match="it knows something of later"):
-        MODELS[model].build(small_world, None, None)
+        MODELS[model].build(small_world, None, None, None)

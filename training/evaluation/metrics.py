@@ -138,6 +138,13 @@ def _log_loss_terms(target: Floats, chance: Floats) -> Floats:
     return np.asarray(-(target * np.log(chance) + (1 - target) * np.log1p(-chance)))
 
 
+def _deviance_terms(target: Floats, mean: Floats) -> Floats:
+    # Least where the prediction is the mean, and linear in money: a square would be of the few who
+    # send most. No prediction is below one unit: of nothing at all nobody can be sure.
+    mean = np.maximum(mean, 1.0)
+    return np.asarray(2 * (target * np.log(np.maximum(target, 1.0) / mean) - (target - mean)))
+
+
 def _ranks(target: Floats, chance: Floats) -> Floats:
     """The place of the right class among the chances, from 1; a tie counts against it."""
     right = chance[np.arange(len(target)), target.astype(np.intp)]
@@ -148,6 +155,7 @@ RMSE = SumMetric("rmse", False, lambda target, found: (target - found) ** 2, lam
 MEAN_ABSOLUTE_ERROR = SumMetric(
     "mean_absolute_error", False, lambda target, found: np.abs(target - found)
 )
+POISSON_DEVIANCE = SumMetric("poisson_deviance", False, _deviance_terms)
 LOG_LOSS = SumMetric("log_loss", False, _log_loss_terms)
 BRIER = SumMetric("brier", False, lambda target, chance: (target - chance) ** 2)
 TOP_1 = SumMetric(
