@@ -10,6 +10,7 @@ from prefect import serve
 from prefect.deployments.runner import EntrypointType
 
 from feature_repo.contracts.scored import SCORED
+from flows.customer_history import customer_history
 from flows.events import retrain_on
 from flows.fit_segments import fit_segments_flow
 from flows.materialize import materialize
@@ -28,6 +29,7 @@ def deployments(
     score_every: timedelta = timedelta(days=1),
     parity_every: timedelta = timedelta(days=1),
     labels_every: timedelta = timedelta(hours=1),
+    history_every: timedelta = timedelta(days=1),
 ) -> list[Any]:
     """The deployments: retraining of each model, and materialisation.
 
@@ -38,6 +40,7 @@ def deployments(
         score_every: interval between two scorings of all customers, of each model.
         parity_every: interval between two comparisons of what was served, of each model.
         labels_every: interval between two looks at the labels that have arrived.
+        history_every: interval between two rows of every customer's last 90 days.
     """
     return [
         *(
@@ -93,6 +96,13 @@ def deployments(
             interval=segments_every,
             concurrency_limit=1,
             tags=["daima", "training", "features"],
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        ),
+        customer_history.to_deployment(
+            name="customers",
+            interval=history_every,
+            concurrency_limit=1,
+            tags=["daima", "features"],
             entrypoint_type=EntrypointType.MODULE_PATH,
         ),
     ]

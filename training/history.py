@@ -19,7 +19,7 @@ from polars.testing import assert_frame_equal
 from feature_repo.contracts.errors import DatasetError
 from feature_repo.contracts.events import EventType
 from feature_repo.contracts.settings import Settings
-from feature_repo.stores.view_rows import write_offline_rows, written
+from feature_repo.stores.view_rows import write_offline_rows, write_view_rows, written
 from training.archive import remembered, scan_archive, unreadable
 
 log = logging.getLogger(__name__)
@@ -174,6 +174,26 @@ def check_history(settings: Settings, instants: Sequence[datetime], *, seed: int
                 action="its rows know something of later, or the archive has grown backwards; "
                 "remove the file, and it is written again",
             )
+
+
+def publish_history(settings: Settings, at: datetime) -> int:
+    """Write the rows of the midnight at or before an instant to both stores; how many.
+
+    Raises:
+        DatasetError: there is no archive, or nobody was seen before that midnight.
+        StoreUnavailableError: the online store does not answer.
+    """
+    (midnight,) = midnights(at, at)
+    rows = history_at(settings, [midnight])[midnight]
+    if rows.is_empty():
+        raise DatasetError(
+            "events",
+            0,
+            f"at least one before {midnight}",
+            "stream events first, or name a later at",
+        )
+    write_view_rows(settings, VIEW, rows, midnight)
+    return rows.height
 
 
 def _same(stored: pl.DataFrame, again: pl.DataFrame) -> bool:

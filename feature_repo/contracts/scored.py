@@ -7,6 +7,8 @@ from collections.abc import Mapping
 # Model -> what its prediction is, for the view's description.
 SCORED: Mapping[str, str] = {
     "session_duration": "seconds a session begun then would last",
+    "call_within_day": "score of a call within a day of a login then; see its probability",
+    "customer_value": "USD cents that will arrive in the model's horizon",
 }
 
 

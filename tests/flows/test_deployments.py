@@ -26,6 +26,7 @@ def test_every_model_and_the_batch_views_have_a_deployment() -> None:
         *(f"score/{model.replace('_', '-')}" for model in SCORED),
         "watch_labels/labels",
         "fit_segments/segments",
+        "customer_history/customers",
     ]
     assert made[0].parameters == {"model": "session_duration"}
     assert made[0].schedules[0].schedule.interval == timedelta(minutes=5)
@@ -40,6 +41,7 @@ def test_every_model_and_the_batch_views_have_a_deployment() -> None:
         "flows.score.score",
         "flows.new_labels.watch_labels",
         "flows.fit_segments.fit_segments_flow",
+        "flows.customer_history.customer_history",
     }
 
 
