@@ -120,9 +120,9 @@ def test_a_calibrated_version_gives_probabilities(
     register(files={"calibration.json": calibration, "golden.json": golden.to_json().decode()})
     champions = start()
     champions.refresh()
-    scores, _, probabilities = champions.get(SERVICE).score(plain.matrix)
-    assert probabilities is not None
-    assert probabilities.tolist() == curve.probability(scores).tolist()
+    scored = champions.get(SERVICE).score(plain.matrix)
+    assert scored.probabilities is not None
+    assert scored.probabilities.tolist() == curve.probability(scored.scores).tolist()
     register(files={"calibration.json": calibration, "golden.json": plain.to_json().decode()})
     register(alias=None)
     champions.refresh()

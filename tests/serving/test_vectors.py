@@ -20,7 +20,7 @@ from feature_repo.contracts.settings import PROJECT
 from feature_repo.stores import redis_layout as layout
 from serving.catalog import Catalog, View
 from serving.messages import Context
-from serving.models import ServedModel
+from serving.models import Scored, ServedModel
 from serving.online import OnlineReader
 from serving.settings import ServingSettings
 from serving.store_connection import StoreConnection
@@ -49,11 +49,11 @@ class Counting(StoreConnection):
 class Summing(ServedModel):
     """Scores that need no booster: the sum of what is there, and a failure where asked for."""
 
-    def score(self, matrix: Any) -> tuple[Any, Any, Any]:
+    def score(self, matrix: Any) -> Scored:
         if self.version == "broken":
             raise ValueError("no number")
         scores = np.nansum(matrix, axis=1)
-        return scores, scores + 1, None
+        return Scored(scores, scores + 1, None, None)
 
 
 def served(reader: OnlineReader, inputs: ModelInputs, version: str = "1") -> ServedModel:
