@@ -258,6 +258,20 @@ customer_history = FeatureView(
             dtype=Float64,
             description="mean balance at their logins, USD cents",
         ),
+        Field(name="last_intent", dtype=String, description="what their last session was for"),
+        Field(name="intent_before_last", dtype=String, description="and the one before"),
+        *(
+            Field(name=f"share_{name}", dtype=Float64, description=f"of their sessions: {name}")
+            for name in (
+                "browse",
+                "check_rate",
+                "get_help",
+                "onboard",
+                "recipients",
+                "send",
+                "track",
+            )
+        ),
     ],
     source=_daily("customer_history", "What customers did in 90 days, as of midnight"),
     online=True,
@@ -289,6 +303,39 @@ _SESSION_INPUTS = [
     "previous_session_seconds_since_event",
     "previous_session_duration_s",
     "previous_session_event_count",
+]
+# ... and as it ends.
+_ENDED_SESSION_INPUTS = [
+    *_SESSION_INPUTS,
+    "session_duration_s",
+    "session_event_count",
+    "session_page_view_count",
+    "session_action_count",
+    "session_payment_submitted_count",
+    "session_payment_failed_count",
+    "session_page_distinct_count",
+    "session_payable_total_ref_minor_last",
+]
+_VALUE_INPUTS = [
+    "history_days",
+    "logins_90d",
+    "transfers_90d",
+    "failed_90d",
+    "contacts_90d",
+    "days_since_transfer",
+    "days_since_contact",
+    "sent_90d_ref_minor",
+    "sent_daily_ref_minor",
+    "sent_recent_share",
+    "largest_90d_ref_minor",
+    "balance_mean_90d_ref_minor",
+]
+_INTENT_INPUTS = [
+    "logins_90d",
+    "days_since_transfer",
+    "balance_mean_90d_ref_minor",
+    *(field.name for field in customer_history.schema if "intent" in field.name),
+    *(field.name for field in customer_history.schema if field.name.startswith("share_")),
 ]
 _PROFILE_INPUTS = ["tenure_days", "age_band", "kyc_level", "recipient_count"]
 
@@ -328,11 +375,19 @@ call_within_day = _model_service(
     customer_financials,
     customer_history[["logins_90d", "failed_90d", "contacts_90d", "days_since_contact"]],
 )
+next_intent = _model_service(
+    "next_intent",
+    "Inputs of the model of what the next session will be for, known as a session ends",
+    _ENDED_SESSION_INPUTS,
+    customer_profile[_PROFILE_INPUTS],
+    customer_financials[["balance_ref_minor", "monthly_income_ref_minor"]],
+    customer_history[_INTENT_INPUTS],
+)
 # Of batch views alone; where the set is another, so are its models.
 customer_value = call_within_day and FeatureService(
     name="customer_value",
     description="Inputs of the model of what a customer sends in 90 days, known at any midnight",
-    features=[customer_history, customer_profile, customer_financials],
+    features=[customer_history[_VALUE_INPUTS], customer_profile, customer_financials],
     tags={"model": "customer_value"},
 )
 # `feast apply` takes what this module holds by name, not what lies in a dict.

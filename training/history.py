@@ -21,6 +21,8 @@ from feature_repo.contracts.events import EventType
 from feature_repo.contracts.settings import Settings
 from feature_repo.stores.view_rows import write_offline_rows, write_view_rows, written
 from training.archive import remembered, scan_archive, unreadable
+from training.intent_sessions import intent_sessions
+from training.intents import INTENTS
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +69,13 @@ def history_at(settings: Settings, instants: Sequence[datetime]) -> dict[datetim
         if at.astimezone(UTC).time() != datetime.min.time():
             raise DatasetError("instant", str(at), "00:00 UTC of a day", "round it down")
     events, first = _read(settings, max(instants))
-    by_day = _by_day(events)
-    return {at: _rows(by_day, first, at) for at in instants}
+    by_day, sessions = _by_day(events), intent_sessions(settings, max(instants))
+    return {
+        at: _rows(by_day, first, at)
+        .join(_intents(sessions, at), on="customer_id", how="left")
+        .sort("customer_id")
+        for at in instants
+    }
 
 
 def _read(settings: Settings, end: datetime) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -149,7 +156,21 @@ def _rows(by_day: pl.DataFrame, first: pl.DataFrame, at: datetime) -> pl.DataFra
             balance_mean_90d_ref_minor=pl.col("balance_mean_90d_ref_minor").fill_nan(None),
         )
         .drop("sent_last_third")
-        .sort("customer_id")
+    )
+
+
+def _intents(sessions: pl.DataFrame, at: datetime) -> pl.DataFrame:
+    """What customers' sessions that were over were for: the last two, and shares of all."""
+    moment = pl.lit(at).cast(pl.Datetime("us", "UTC"))
+    # One that goes on over midnight is not over at midnight, however it is cut there.
+    known = sessions.filter(
+        (pl.col("over_at") <= moment) & (pl.col("started_at") >= moment - LOOK_BACK)
+    )
+    intent = pl.col("intent")
+    return known.group_by("customer_id").agg(
+        *((intent == name).mean().alias(f"share_{name}") for name in INTENTS),
+        last_intent=intent.last(),
+        intent_before_last=intent.get(-2, null_on_oob=True),
     )
 
 

@@ -17,6 +17,7 @@ from tests.training.sessions import START, as_events, settings_at, write_archive
 from tests.training.simulated import FIRST_DAY, events_of, simulated_world
 from training import history
 from training.history import VIEW, check_history, fill_history, history_at, midnights
+from training.intents import INTENTS
 
 DAY = timedelta(days=1)
 
@@ -43,6 +44,7 @@ def test_what_is_counted(tmp_path: Path) -> None:
     settings = settings_at(tmp_path)
     rows = [
         event(0, START, "login"),
+        event(8, START + 0.99 * DAY, "login"),  # goes on over midnight, for all one knows then
         event(1, START, "financial_snapshot", 4_000),
         event(2, START + 0.5 * DAY, "payment_confirmed", 1_000),
         event(2, START + 0.5 * DAY, "payment_confirmed", 1_000),  # the same again
@@ -60,7 +62,7 @@ def test_what_is_counted(tmp_path: Path) -> None:
     assert first == {
         "customer_id": "a",
         "history_days": 1,
-        "logins_90d": 1,
+        "logins_90d": 2,
         "transfers_90d": 1,
         "failed_90d": 0,
         "contacts_90d": 0,
@@ -71,6 +73,9 @@ def test_what_is_counted(tmp_path: Path) -> None:
         "days_since_contact": None,
         "sent_daily_ref_minor": 1_000.0,
         "sent_recent_share": 1.0,
+        "last_intent": "send",
+        "intent_before_last": "browse",
+        **{f"share_{name}": 0.5 * (name in ("browse", "send")) for name in INTENTS},
     }
     later = found[instants[2]].row(0, named=True)
     assert (later["history_days"], later["sent_90d_ref_minor"]) == (80, 4_000)
