@@ -264,7 +264,7 @@ def persistence(current: Floats, following: Floats) -> Floats:
     classes), a row a current class.
 
     >>> persistence(np.array([0.0, 0.0, 1.0]), np.array([0.0, 1.0, 1.0]))[0].round(2).tolist()[:2]
-    [0.62, 0.22]
+    [0.6, 0.15]
     """
     count = len(INTENTS)
     again = (np.sum(current == following) + 1) / (len(current) + 2)
