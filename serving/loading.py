@@ -9,22 +9,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import lightgbm
 import numpy as np
-import yaml
 
 from feature_repo.contracts.errors import ModelError
-from feature_repo.contracts.model_files import (
-    ANSWER_FILE,
-    CALIBRATION_FILE,
-    GOLDEN_FILE,
-    Answer,
-    Calibration,
-    Golden,
-)
+from feature_repo.contracts.model_files import ANSWER_FILE, GOLDEN_FILE, INPUTS_FILE
 from feature_repo.contracts.model_inputs import ModelInputs
 from feature_repo.contracts.outlook import OUTLOOK_VIEW
-from feature_repo.contracts.target_scale import BACK_TRANSFORMS
+from feature_repo.scoring.outputs import Outputs
+from feature_repo.scoring.version_folder import VersionFolder
 from serving.assignments import Assignment, assignment_of
 from serving.bundles import BundleStore
 from serving.catalog import Catalog, UnknownFeatureError
@@ -34,8 +26,6 @@ from serving.online import OnlineReader
 from serving.routing import CHALLENGER, SHADOW, Slot
 
 log = logging.getLogger(__name__)
-
-MODEL_INPUTS_FILE = "model_inputs.json"
 
 
 class ModelLoader:
@@ -133,38 +123,27 @@ class ModelLoader:
         self, folder: Path, slot: Slot, version: str, tags: Mapping[str, str], now: datetime
     ) -> ServedModel:
         label = f"{slot.name} version {version}"
-        inputs = _read_inputs(folder, label)
-        booster = _read_booster(folder, label)
+        files = VersionFolder(folder, label)
+        inputs, scorer = files.inputs(), files.scorer()
         self._check_fingerprint(label, inputs, tags)
         derived = [item.ref for item in inputs.inputs if item.view == OUTLOOK_VIEW]
         if derived:
             raise ModelError(
                 label, derived, "inputs that are read or computed from one state", "train without"
             )
-        if booster.num_feature() != inputs.width:
-            raise ModelError(
-                label, booster.num_feature(), f"{inputs.width} columns", "train it again"
-            )
-        answer_raw = _optional(folder / ANSWER_FILE)
-        answer = Answer() if answer_raw is None else Answer.from_json(answer_raw)
+        if scorer.width != inputs.width:
+            raise ModelError(label, scorer.width, f"{inputs.width} columns", "train it again")
+        answer, golden = files.answer(), files.golden()
         wanted = max(len(answer.classes), 1)
-        if booster.num_model_per_iteration() != wanted:
+        if scorer.classes != wanted:
             raise ModelError(
                 label,
-                booster.num_model_per_iteration(),
+                scorer.classes,
                 f"{wanted} scores a row, one a class of its {ANSWER_FILE}"
                 if answer.classes
                 else "one score a row",
                 f"register it with its classes in {ANSWER_FILE}, or train a model of one number",
             )
-        transform = tags.get("target_transform", "")
-        if transform not in BACK_TRANSFORMS:
-            raise ModelError(
-                "target_transform", transform, f"one of {sorted(BACK_TRANSFORMS)}", "mend the tag"
-            )
-        calibration = _optional(folder / CALIBRATION_FILE)
-        golden_raw = _optional(folder / GOLDEN_FILE)
-        golden = None if golden_raw is None else Golden.from_json(golden_raw)
         model = ServedModel(
             name=slot.name,
             version=version,
@@ -173,11 +152,11 @@ class ModelLoader:
             plan=self._reader.plan(item.ref for item in inputs.stored.inputs),
             tags=dict(tags),
             loaded_at=now,
-            booster=booster,
-            back_transform=BACK_TRANSFORMS[transform],
-            calibration=None if calibration is None else Calibration.from_json(calibration),
+            scorer=scorer,
+            outputs=Outputs.named(
+                inputs.columns, tags.get("target_transform", ""), files.calibration(), answer
+            ),
             golden_rows=0 if golden is None else len(golden.rows),
-            answer=answer,
         )
         if golden is None:
             log.warning("%s has no %s: it serves unverified", label, GOLDEN_FILE)
@@ -204,7 +183,7 @@ class ModelLoader:
             raise ModelError(
                 f"schema_fingerprint of {label}",
                 tagged,
-                f"{inputs.fingerprint}, which its {MODEL_INPUTS_FILE} has",
+                f"{inputs.fingerprint}, which its {INPUTS_FILE} has",
                 "train it again",
             )
         try:
@@ -223,35 +202,3 @@ class ModelLoader:
             "beyond them",
             action="train it again, or feast apply what it was trained on",
         )
-
-
-def _optional(path: Path) -> bytes | None:
-    return path.read_bytes() if path.is_file() else None
-
-
-def _read_inputs(folder: Path, label: str) -> ModelInputs:
-    raw = _optional(folder / MODEL_INPUTS_FILE)
-    if raw is None:
-        raise ModelError(
-            label,
-            expected=f"an artifact {MODEL_INPUTS_FILE}",
-            action="register it with the retraining flow",
-        )
-    return ModelInputs.from_json(raw)
-
-
-def _read_booster(folder: Path, label: str) -> lightgbm.Booster:
-    """The LightGBM text of a version, wherever its MLmodel says it lies. Never a pickle."""
-    data = "model.lgb"
-    if (folder / "MLmodel").exists():
-        flavors = yaml.safe_load((folder / "MLmodel").read_text()).get("flavors", {})
-        data = flavors.get("lightgbm", {}).get("data", data)
-    path = folder / data
-    if path.suffix not in {".lgb", ".txt"} or not path.is_file():
-        raise ModelError(label, data, "LightGBM text (model.lgb)", "log a Booster, as text")
-    try:
-        return lightgbm.Booster(model_file=str(path))
-    except lightgbm.basic.LightGBMError as error:
-        # Without the folder, which is gone by now and another at each look.
-        reason = str(error).replace(str(path), data)
-        raise ModelError(label, data, "LightGBM text", reason) from error

@@ -124,6 +124,7 @@ class CustomerPrediction(msgspec.Struct, kw_only=True):
         classes: class -> its chance; only where the model has classes. `prediction` is then the
             place of the likeliest among them, from 0, and `score` its chance.
         percentiles: `p10` and others -> in `unit`; only where the model has them.
+        anomaly: how far from normal traffic, 0 or more; only where the model can tell.
         decision: what the policy makes of it; null without a policy.
         explanation: the inputs that weighed most, the heaviest first; null unless asked for.
         corridor: the corridor whose features were used.
@@ -143,6 +144,7 @@ class CustomerPrediction(msgspec.Struct, kw_only=True):
     probability: float | None = None
     classes: dict[str, float] | UnsetType = UNSET
     percentiles: dict[str, float] | UnsetType = UNSET
+    anomaly: float | UnsetType = UNSET
     decision: Decision | None = None
     explanation: list[Contribution] | None = None
     corridor: str | None

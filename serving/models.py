@@ -3,43 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
-from typing import NamedTuple
 
-import lightgbm
 import numpy as np
 import numpy.typing as npt
 
-from feature_repo.contracts.model_files import Answer, Calibration
+from feature_repo.contracts.model_files import Answer
 from feature_repo.contracts.model_inputs import ModelInputs
+from feature_repo.scoring.outputs import Outputs, Scored
+from feature_repo.scoring.scorers import Scorer
 from serving.read_plan import ReadPlan
-from serving.row_scorer import RowScorer
 
 Vector = npt.NDArray[np.float64]
 # One input's part in a score: its name, what the model was fed (None: missing), its part.
 Part = tuple[str, float | None, float]
-
-
-_NUMBER_ALONE = Answer()
-
-
-class Scored(NamedTuple):
-    """What a version makes of n rows.
-
-    Attributes:
-        scores: (n,) on the model's own scale; of classes, the highest chance.
-        predictions: (n,) in the target's unit; of classes, the number of the likeliest.
-        probabilities: (n,) calibrated, where it has a calibration.
-        classes: (n, classes) chances, where it has classes.
-    """
-
-    scores: Vector
-    predictions: Vector
-    probabilities: Vector | None = None
-    classes: Vector | None = None
+# What an explanation calls the column that a version computes itself.
+ANOMALY = "anomaly"
 
 
 @dataclass(frozen=True)
@@ -54,11 +34,9 @@ class ServedModel:
         plan: how to read the inputs online.
         tags: the version's tags.
         loaded_at: when it was loaded (UTC).
-        booster: the trees.
-        back_transform: from the model's scale to the target's.
-        calibration: from score to probability, for a model of an event.
+        scorer: the trees or the network.
+        outputs: how its scores are read.
         golden_rows: on how many stored rows it was verified.
-        answer: what it answers beyond one number.
     """
 
     name: str
@@ -68,46 +46,41 @@ class ServedModel:
     plan: ReadPlan
     tags: dict[str, str]
     loaded_at: datetime
-    booster: lightgbm.Booster
-    back_transform: Callable[[Vector], Vector]
-    calibration: Calibration | None = None
+    scorer: Scorer
+    outputs: Outputs
     golden_rows: int = 0
-    answer: Answer = _NUMBER_ALONE
 
     @property
     def unit(self) -> str | None:
         """Unit of the prediction, such as `s`."""
         return self.tags.get("unit")
 
-    @cached_property
-    def _scorer(self) -> RowScorer:
-        return RowScorer(self.booster, self.inputs.width, max(len(self.answer.classes), 1))
+    @property
+    def answer(self) -> Answer:
+        """What it answers beyond one number."""
+        return self.outputs.answer
 
-    def score(self, matrix: npt.NDArray[np.float64]) -> Scored:
+    def score(self, matrix: Vector) -> Scored:
         """What it makes of a (n, width) matrix."""
-        scores = self._scorer(matrix)
-        if self.answer.classes:
-            return Scored(*self.answer.likeliest(scores), classes=scores)
-        probabilities = None if self.calibration is None else self.calibration.probability(scores)
-        predictions = self.back_transform(scores)
-        if self.answer.exposure is not None:
-            predictions = self.answer.exposed(predictions, matrix, self.inputs.columns)
-        return Scored(scores, predictions, probabilities)
+        scores, anomalies = self.scorer.score(matrix)
+        return self.outputs.of(scores, matrix, anomalies)
 
-    def explain(self, matrix: npt.NDArray[np.float64], top: int) -> list[list[Part]]:
-        """The `top` columns that weighed most in each row's score, the heaviest first.
+    def explain(self, matrix: Vector, top: int) -> list[list[Part]]:
+        """The `top` columns that weighed most in each row's score, the heaviest first; none of a
+        network's.
 
         Parts are SHAP values on the model's own scale: all of them and the model's mean add up to
         the raw score. Exact for trees (Lundberg et al. 2020, "From local explanations to global
         understanding with explainable AI for trees"), and far dearer than the score itself.
         """
-        found = self.booster.predict(matrix, pred_contrib=True, num_threads=1)
-        # A block of columns a class, the last of which is the mean.
-        blocks = np.asarray(found, dtype=np.float64).reshape(len(matrix), -1, self.inputs.width + 1)
+        told = self.scorer.contributions(matrix)
+        if told is None:
+            return [[] for _ in matrix]
+        fed, blocks = told
         place = np.zeros(len(matrix), np.intp)
         if self.answer.classes:
             place = self.score(matrix).predictions.astype(np.intp)
-        parts = blocks[np.arange(len(matrix)), place, :-1]
+        parts = blocks[np.arange(len(matrix)), place]
         names = self._column_names()
         # Stable: columns that weigh the same keep the model's order.
         order = np.argsort(-np.abs(parts), axis=1, kind="stable")[:, : max(top, 0)]
@@ -117,13 +90,14 @@ class ServedModel:
                 for at in places
             ]
             for places, values, weights in zip(
-                order.tolist(), matrix.tolist(), parts.tolist(), strict=True
+                order.tolist(), fed.tolist(), parts.tolist(), strict=True
             )
         ]
 
     def _column_names(self) -> list[str]:
-        return [
+        columns = [
             f"{item.ref}[{place}]" if item.is_array else item.ref
             for item in self.inputs.inputs
             for place in range(item.width)
         ]
+        return [*columns, ANOMALY]

@@ -231,6 +231,7 @@ class Service:
             asked_corridor=asked.corridor,
             counterparty=asked.message.counterparty,
             classes=vectors.classes,
+            anomalies=vectors.anomalies,
         )
 
     def _observe(self, batch: ScoredBatch) -> None:
@@ -281,6 +282,7 @@ def _answers(
             score=batch.scores[at],
             probability=None if chances is None else chances[at],
             classes=UNSET if classes is None else classes[at],
+            anomaly=UNSET if batch.anomalies is None else batch.anomalies[at],
             percentiles=UNSET if percentiles is None else percentiles[at],
             decision=None if decisions is None else decisions[at],
             explanation=None if explanations is None else explanations[at],

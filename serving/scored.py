@@ -37,6 +37,7 @@ class ScoredBatch:
         asked_corridor, counterparty: that the request named, if it did: with them and `context`
             another version is fed as this one was.
         classes: (n, classes) chances, or None where the model has no classes.
+        anomalies: (n) how far from normal traffic, or None where the model cannot tell.
     """
 
     request_id: str
@@ -56,6 +57,7 @@ class ScoredBatch:
     asked_corridor: str | None = None
     counterparty: str | None = None
     classes: Sequence[Sequence[float]] | None = None
+    anomalies: Sequence[float] | None = None
 
     @property
     def version(self) -> str:

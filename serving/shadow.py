@@ -176,7 +176,7 @@ class Shadow:
     def _score(
         self, shadow: ServedModel, batches: Sequence[ScoredBatch], matrix: Vector
     ) -> list[ScoredBatch]:
-        scores, predictions, probabilities, _ = shadow.score(matrix)
+        scores, predictions, probabilities, classes, anomalies = shadow.score(matrix)
         if not np.isfinite(scores).all():
             raise ArithmeticError("a score that is no number")
         found, start = [], 0
@@ -191,6 +191,8 @@ class Shadow:
                     scores=scores[part].tolist(),
                     predictions=predictions[part].tolist(),
                     probabilities=None if probabilities is None else probabilities[part].tolist(),
+                    classes=None if classes is None else classes[part].tolist(),
+                    anomalies=None if anomalies is None else anomalies[part].tolist(),
                     decisions=None,
                 )
             )

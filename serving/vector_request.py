@@ -33,6 +33,7 @@ class Vectors:
         corridors: (n) whose features were used.
         scores, predictions, probabilities: (n) each, as `ServedModel.score` gives them.
         classes: (n, classes), likewise.
+        anomalies: (n,), likewise.
     """
 
     as_of: datetime
@@ -44,6 +45,7 @@ class Vectors:
     predictions: list[float]
     probabilities: list[float] | None
     classes: list[list[float]] | None = None
+    anomalies: list[float] | None = None
 
 
 Reading = asyncio.Future[Vectors]

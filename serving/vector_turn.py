@@ -202,9 +202,11 @@ class Turn:
             reason.__cause__ = error
             self._fail(reason)
             return
-        scores, predictions = scored[0].tolist(), scored[1].tolist()
-        chances = None if scored[2] is None else scored[2].tolist()
-        classes = None if scored[3] is None else scored[3].tolist()
+        scores, predictions = scored.scores.tolist(), scored.predictions.tolist()
+        chances, classes, anomalies = (
+            None if part is None else part.tolist()
+            for part in (scored.probabilities, scored.classes, scored.anomalies)
+        )
         statuses, ages = self.reader.statuses.rows(filled.marks, filled.ages)
         for wanted in self.wanted:
             if wanted.done.done():  # its request has gone
@@ -221,6 +223,7 @@ class Turn:
                     predictions[first:last],
                     None if chances is None else chances[first:last],
                     None if classes is None else classes[first:last],
+                    None if anomalies is None else anomalies[first:last],
                 )
             )
         self._end()

@@ -17,6 +17,7 @@ from feature_repo.contracts.errors import DatasetError
 from feature_repo.contracts.events import EventType
 from feature_repo.contracts.model_inputs import ModelInputs, learn_categories
 from feature_repo.contracts.settings import Settings
+from feature_repo.scoring.scorers import Trees
 from training.boosting import BoostedConfig, boost, both_classes, predict
 from training.candidate import Candidate, golden_rows
 from training.configuration import load_config
@@ -187,7 +188,7 @@ def train(examples: Examples, config: Config, report: Callable[[str], None] = lo
     trained = Trained(
         candidate=Candidate(
             inputs=inputs,
-            booster=booster,
+            scorer=Trees(booster),
             target=NAME,
             target_transform="",
             unit="probability",

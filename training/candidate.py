@@ -6,7 +6,6 @@ import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime
 
-import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -14,7 +13,8 @@ import polars as pl
 from feature_repo.contracts.errors import ModelError
 from feature_repo.contracts.model_files import Answer, Calibration, Golden
 from feature_repo.contracts.model_inputs import ModelInputs
-from feature_repo.contracts.target_scale import BACK_TRANSFORMS
+from feature_repo.scoring.outputs import Outputs
+from feature_repo.scoring.scorers import Scorer
 
 Matrix = npt.NDArray[np.float64]
 
@@ -25,7 +25,7 @@ class Candidate:
 
     Attributes:
         inputs: what it is fed; `inputs.feature_service` is also the registered model's name.
-        booster: the LightGBM model.
+        scorer: the trees or the network.
         target: what it predicts, such as `session_duration_s`.
         target_transform: what was done to the target before training (`log1p`); whoever serves
             undoes it.
@@ -47,7 +47,7 @@ class Candidate:
     """
 
     inputs: ModelInputs
-    booster: lgb.Booster
+    scorer: Scorer
     target: str
     target_transform: str
     unit: str
@@ -77,25 +77,24 @@ class Candidate:
         Raises:
             ModelError: there are none, or the transform is unknown.
         """
-        if not len(self.examples) or self.target_transform not in BACK_TRANSFORMS:
+        if not len(self.examples):
             raise ModelError(
-                "candidate",
-                (len(self.examples), self.target_transform),
-                f"examples, and a transform of {sorted(BACK_TRANSFORMS)}",
+                "examples of the candidate",
+                0,
+                "at least one row",
                 "give it rows of its test part (golden_rows)",
             )
-        scores = np.asarray(self.booster.predict(self.examples, num_threads=1), dtype=np.float64)
-        if self.answer is not None and self.answer.classes:
-            highest, numbers = self.answer.likeliest(scores)
-            return Golden.of(self.examples, highest, numbers, None, scores)
-        predictions = BACK_TRANSFORMS[self.target_transform](scores)
-        if self.answer is not None:
-            predictions = self.answer.exposed(predictions, self.examples, self.inputs.columns)
+        outputs = Outputs.named(
+            self.inputs.columns, self.target_transform, self.calibration, self.answer
+        )
+        scores, _ = self.scorer.score(self.examples)
+        scored = outputs.of(scores, self.examples)
         return Golden.of(
             self.examples,
-            scores,
-            predictions,
-            None if self.calibration is None else self.calibration.probability(scores),
+            scored.scores,
+            scored.predictions,
+            scored.probabilities,
+            scored.classes,
         )
 
 

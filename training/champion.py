@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import lightgbm as lgb
 import mlflow
-import numpy as np
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from feature_repo.contracts.credentials import first_line, without_credentials
 from feature_repo.contracts.errors import DaimaError, ModelError
-from feature_repo.contracts.model_files import ANSWER_FILE, CALIBRATION_FILE, Answer, Calibration
 from feature_repo.contracts.model_inputs import ModelInputs
 from feature_repo.contracts.settings import Settings
+from feature_repo.scoring.outputs import Outputs, Scored
+from feature_repo.scoring.scorers import Scorer
+from feature_repo.scoring.version_folder import VersionFolder
 from training.evaluation.metrics import Floats
-from training.model_files import INPUTS_FILE, file_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -38,28 +39,30 @@ class Champion:
         name, version: in the registry.
         tags: the version's.
         inputs: what it is fed.
-        booster: the trees.
-        calibration: from score to probability, where it has one.
-        answer: what it answers beyond one number.
+        scorer: the trees or the network.
+        outputs: how its scores are read.
     """
 
     name: str
     version: int
     tags: dict[str, str]
     inputs: ModelInputs
-    booster: lgb.Booster
-    calibration: Calibration | None = None
-    answer: Answer | None = None
+    scorer: Scorer
+    outputs: Outputs
 
     def predict(self, frame: pl.DataFrame) -> Floats:
         """Predictions on the scale on which models of this name are judged: shape (rows,) or
         (rows, classes).
         """
         matrix = self.inputs.matrix(frame)
-        found = np.asarray(self.booster.predict(matrix), dtype=np.float64)
-        if self.answer is not None:
-            found = self.answer.exposed(found, matrix, self.inputs.columns)
-        return found if self.calibration is None else self.calibration.probability(found)
+        scores, _ = self.scorer.score(matrix)
+        return self.outputs.judged(scores, matrix)
+
+    def scored(self, frame: pl.DataFrame) -> Scored:
+        """What it answers of a data set's rows."""
+        matrix = self.inputs.matrix(frame)
+        scores, anomalies = self.scorer.score(matrix)
+        return self.outputs.of(scores, matrix, anomalies)
 
     def can_judge(self, trained: Trained) -> bool:
         """Whether it predicts the same target, from features that the frame has."""
@@ -96,26 +99,31 @@ def load_champion(settings: Settings, name: str) -> Champion | None:
     version = _version(settings, name)
     if version is None:
         return None
+    label = f"{name} version {version.version}"
     try:
-        uri = f"models:/{name}/{version.version}"
-        calibration = file_of(uri, CALIBRATION_FILE)
-        answer = file_of(uri, ANSWER_FILE)
-        inputs = file_of(uri, INPUTS_FILE)
-        if inputs is None:
-            raise ModelError(INPUTS_FILE, uri, "a file beside the model", "register it again")
-        return Champion(
-            name=name,
-            version=int(version.version),
-            tags=dict(version.tags),
-            inputs=ModelInputs.from_json(inputs),
-            booster=mlflow.lightgbm.load_model(uri),
-            calibration=None if calibration is None else Calibration.from_json(calibration),
-            answer=None if answer is None else Answer.from_json(answer),
-        )
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = mlflow.artifacts.download_artifacts(
+                f"models:/{name}/{version.version}", dst_path=scratch
+            )
+            files = VersionFolder(Path(folder), label)
+            inputs = files.inputs()
+            return Champion(
+                name=name,
+                version=int(version.version),
+                tags=dict(version.tags),
+                inputs=inputs,
+                scorer=files.scorer(),
+                outputs=Outputs.named(
+                    inputs.columns,
+                    version.tags.get("target_transform", ""),
+                    files.calibration(),
+                    files.answer(),
+                ),
+            )
     except DaimaError:
         raise
     except Exception as error:
-        raise _unreadable(settings, f"{name} version {version.version}", error) from error
+        raise _unreadable(settings, label, error) from error
 
 
 def _version(settings: Settings, name: str) -> ModelVersion | None:

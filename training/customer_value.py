@@ -21,6 +21,7 @@ from feature_repo.contracts.errors import DatasetError
 from feature_repo.contracts.model_files import Answer, Exposure, Percentiles
 from feature_repo.contracts.model_inputs import ModelInputs, learn_categories
 from feature_repo.contracts.settings import Settings
+from feature_repo.scoring.scorers import Trees
 from training.boosting import BoostedConfig, boost, predict
 from training.candidate import Candidate, golden_rows
 from training.configuration import load_config
@@ -220,7 +221,7 @@ def train(examples: Examples, config: Config, report: Callable[[str], None] = lo
     trained = Trained(
         candidate=Candidate(
             inputs=inputs,
-            booster=booster,
+            scorer=Trees(booster),
             target=TARGET,
             target_transform="",
             unit="USD cents",

@@ -1,4 +1,4 @@
-"""Files beside a model in MLflow: names, writing and reading."""
+"""Files beside a model in MLflow: writing and reading them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 import mlflow
 from mlflow.exceptions import MlflowException
 
-INPUTS_FILE = "model_inputs.json"
 CARD_FILE = "model_card.md"
 DECISION_FILE = "decision.json"
 

@@ -22,6 +22,7 @@ from feature_repo.contracts.errors import DatasetError
 from feature_repo.contracts.model_files import Answer
 from feature_repo.contracts.model_inputs import ModelInputs, learn_categories
 from feature_repo.contracts.settings import Settings
+from feature_repo.scoring.scorers import Trees
 from training.archive import check_window, shown
 from training.boosting import BoostedConfig, boost, predict
 from training.candidate import Candidate, golden_rows
@@ -220,7 +221,7 @@ def train(examples: Examples, config: Config, report: Callable[[str], None] = lo
     trained = Trained(
         candidate=Candidate(
             inputs=inputs,
-            booster=booster,
+            scorer=Trees(booster),
             target=TARGET,
             target_transform="",
             unit="class",

@@ -23,10 +23,11 @@ import polars as pl
 
 from feature_repo.contracts.credentials import without_credentials
 from feature_repo.contracts.errors import DatasetError, ModelError
+from feature_repo.contracts.model_files import INPUTS_FILE
 from feature_repo.contracts.model_inputs import REQUEST_VIEW, ModelInput, ModelInputs
 from feature_repo.contracts.settings import Settings
 from training.dataset import join_features
-from training.model_files import INPUTS_FILE, file_of
+from training.model_files import file_of
 
 FEATURE_LOG = "feature_log"
 _CLOSE = 1e-9
@@ -72,7 +73,7 @@ def compare(
         DatasetError: nothing was logged in the window, or the offline store has no events.
         ModelError: the registry does not have a version that was logged.
     """
-    logged = _logged(settings.home / FEATURE_LOG / quote(model, safe=""), start, end)
+    logged = served_rows(settings.home / FEATURE_LOG / quote(model, safe=""), start, end)
     if logged.is_empty():
         raise DatasetError(
             "feature log",
@@ -88,7 +89,8 @@ def compare(
     return Parity(model, sum(int(table["rows"][0]) for table in tables), features)
 
 
-def _logged(folder: Path, start: datetime, end: datetime) -> pl.DataFrame:
+def served_rows(folder: Path, start: datetime, end: datetime) -> pl.DataFrame:
+    """The rows of a model's folder of the feature log that were served in a window; maybe none."""
     parts = [
         pl.read_parquet(file)
         for file in sorted(folder.rglob("*.parquet"))

@@ -18,20 +18,28 @@ import mlflow
 import numpy as np
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
+from mlflow.models.model import ModelInfo
 from mlflow.types import ColSpec, Schema, TensorSpec
 
 from feature_repo.contracts.credentials import first_line, without_credentials
 from feature_repo.contracts.errors import ModelError
-from feature_repo.contracts.model_files import ANSWER_FILE, CALIBRATION_FILE, GOLDEN_FILE
+from feature_repo.contracts.model_files import (
+    ANSWER_FILE,
+    CALIBRATION_FILE,
+    GOLDEN_FILE,
+    INPUTS_FILE,
+)
 from feature_repo.contracts.settings import Settings
+from feature_repo.scoring.scorers import Trees
 from training.candidate import Candidate
 from training.evaluation.gate import Decision
 from training.model_card import model_card
-from training.model_files import CARD_FILE, DECISION_FILE, INPUTS_FILE, add_to_model
+from training.model_files import CARD_FILE, DECISION_FILE, add_to_model
 
 log = logging.getLogger(__name__)
 
 IDENTITY_TAG = "identity"
+_CODE = Path(__file__).with_name("mlflow_version.py")
 
 
 def register(
@@ -63,13 +71,7 @@ def register(
             mlflow.log_metrics(candidate.metrics)
             _log_files(candidate, decision)
             _import_quietly()
-            model = mlflow.lightgbm.log_model(
-                candidate.booster,
-                name=name,
-                signature=_signature(candidate),
-                # Named here: MLflow would otherwise load the model in a process to find out.
-                pip_requirements=[f"{lib}=={installed(lib)}" for lib in ("lightgbm", "numpy")],
-            )
+            model = _log_model(candidate)
             files = {
                 INPUTS_FILE: candidate.inputs.to_json(),
                 GOLDEN_FILE: golden.to_json(),
@@ -163,6 +165,29 @@ def _import_quietly() -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "(?s).*type hint is inferred as AnyType", UserWarning)
         import_module("mlflow.pyfunc")
+
+
+def _log_model(candidate: Candidate) -> ModelInfo:
+    """Trees alone as MLflow's own flavour; with a network, as code that MLflow runs."""
+    scorer, signature = candidate.scorer, _signature(candidate)
+    # Named here: MLflow would otherwise load the model in a process to find out.
+    needed = [f"{lib}=={installed(lib)}" for lib in ("lightgbm", "numpy")]
+    if isinstance(scorer, Trees) and scorer.anomaly is None:
+        return mlflow.lightgbm.log_model(
+            scorer.booster, name=candidate.name, signature=signature, pip_requirements=needed
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        artifacts = {}
+        for file, content in scorer.files().items():
+            Path(folder, file).write_bytes(content)
+            artifacts[Path(file).stem] = str(Path(folder, file))
+        return mlflow.pyfunc.log_model(
+            name=candidate.name,
+            python_model=str(_CODE),
+            artifacts=artifacts,
+            signature=signature,
+            pip_requirements=[*needed, f"onnxruntime=={installed('onnxruntime')}"],
+        )
 
 
 def _signature(candidate: Candidate) -> ModelSignature:

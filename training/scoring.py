@@ -9,17 +9,14 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import numpy as np
 import polars as pl
 
 from feature_repo.contracts.errors import DatasetError, ModelError
 from feature_repo.contracts.scored import SCORED, score_view
 from feature_repo.contracts.settings import Settings
-from feature_repo.contracts.target_scale import BACK_TRANSFORMS
 from feature_repo.stores.view_rows import write_view_rows
 from training.champion import Champion, load_champion
 from training.dataset import join_features
-from training.evaluation.metrics import Floats
 from training.sessions import observed_sessions
 
 log = logging.getLogger(__name__)
@@ -93,32 +90,16 @@ def score_all(
 
 
 def _rows(frame: pl.DataFrame, champion: Champion) -> pl.DataFrame:
-    matrix = champion.inputs.matrix(frame)
-    scores = np.asarray(champion.booster.predict(matrix), dtype=np.float64)
-    if champion.answer is not None and champion.answer.classes:
-        highest, numbers = champion.answer.likeliest(scores)
-        return _columns(frame, champion, numbers, pl.Series(highest))
-    back = BACK_TRANSFORMS[champion.tags.get("target_transform", "")]
-    predictions = back(scores)
-    if champion.answer is not None:
-        predictions = champion.answer.exposed(predictions, matrix, champion.inputs.columns)
-    chances = (
-        pl.Series([None] * frame.height, dtype=pl.Float64)
-        if champion.calibration is None
-        else pl.Series(champion.calibration.probability(scores))
-    )
-    return _columns(frame, champion, predictions, chances)
-
-
-def _columns(
-    frame: pl.DataFrame, champion: Champion, predictions: Floats, chances: pl.Series
-) -> pl.DataFrame:
-    name = champion.name
+    scored, name = champion.scored(frame), champion.name
+    # Of classes, the chance of the likeliest.
+    chances = scored.scores if scored.classes is not None else scored.probabilities
     return pl.DataFrame(
         {
             "customer_id": frame["customer_id"],
-            f"{name}_prediction": predictions,
-            f"{name}_probability": chances,
+            f"{name}_prediction": scored.predictions,
+            f"{name}_probability": pl.Series(
+                [None] * frame.height if chances is None else chances, dtype=pl.Float64
+            ),
             f"{name}_version": pl.repeat(
                 champion.version, frame.height, dtype=pl.Int64, eager=True
             ),

@@ -18,6 +18,7 @@ import polars as pl
 from feature_repo.contracts.errors import DatasetError
 from feature_repo.contracts.model_inputs import ModelInputs, learn_categories
 from feature_repo.contracts.settings import Settings
+from feature_repo.scoring.scorers import Trees
 from training.boosting import BoostedConfig, boost, predict
 from training.candidate import Candidate, golden_rows
 from training.dataset import Dataset, Examples, join_features
@@ -190,7 +191,7 @@ def train(examples: Examples, config: Config, report: Callable[[str], None] = lo
     trained = Trained(
         candidate=Candidate(
             inputs=inputs,
-            booster=booster,
+            scorer=Trees(booster),
             target="session_duration_s",
             target_transform="log1p",
             unit="s",

@@ -1,4 +1,4 @@
-"""Files beside a model version: golden rows that prove it loaded right, and its calibration.
+"""Files of a model version: what scores, golden rows that prove it loaded right, its calibration.
 
 Written by training, read by serving; names and layout are storage format.
 """
@@ -16,9 +16,15 @@ import numpy.typing as npt
 
 from feature_repo.contracts.errors import ModelError
 
+INPUTS_FILE = "model_inputs.json"
 GOLDEN_FILE = "golden.json"
 CALIBRATION_FILE = "calibration.json"
 ANSWER_FILE = "answer.json"
+TREES_FILE = "model.lgb"
+# A network whose output is the last column that the trees are fed.
+ANOMALY_FILE = "anomaly.onnx"
+# A network that is the model itself.
+NETWORK_FILE = "model.onnx"
 
 Numbers = tuple[float, ...]
 Vector = npt.NDArray[np.float64]

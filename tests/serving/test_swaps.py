@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 
 from feature_repo.contracts.events import EventType
 from feature_repo.contracts.model_inputs import REQUEST_VIEW, ModelInput, ModelInputs
+from feature_repo.scoring.scorers import Trees
 from serving import release
 from serving.app import create_app
 from serving.audit import Audit
@@ -464,7 +465,8 @@ def test_an_explanation_names_inputs_values_and_parts_that_add_up(
         model = service.champions.get(SERVICE)
         matrix = np.full((1, model.inputs.width), np.nan)
         (parts,) = model.explain(matrix, model.inputs.width)
-        mean = model.booster.predict(matrix, pred_contrib=True)[0, -1]
+        assert isinstance(model.scorer, Trees)
+        mean = model.scorer.booster.predict(matrix, pred_contrib=True)[0, -1]
         total = mean + sum(weight for _, _, weight in parts)
         assert total == pytest.approx(model.score(matrix)[0][0])
 

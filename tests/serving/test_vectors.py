@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,10 +17,12 @@ import redis
 from feature_repo.contracts.events import EventType
 from feature_repo.contracts.model_inputs import REQUEST_VIEW, ModelInput, ModelInputs
 from feature_repo.contracts.settings import PROJECT
+from feature_repo.scoring.outputs import Outputs, Scored
+from feature_repo.scoring.scorers import Scorer
 from feature_repo.stores import redis_layout as layout
 from serving.catalog import Catalog, View
 from serving.messages import Context
-from serving.models import Scored, ServedModel
+from serving.models import ServedModel
 from serving.online import OnlineReader
 from serving.settings import ServingSettings
 from serving.store_connection import StoreConnection
@@ -60,7 +62,7 @@ def served(reader: OnlineReader, inputs: ModelInputs, version: str = "1") -> Ser
     plan = reader.plan(item.ref for item in inputs.stored.inputs)
     return Summing(
         name="m", version=version, alias="champion", inputs=inputs, plan=plan, tags={},
-        loaded_at=NOW, booster=None, back_transform=lambda scores: scores,
+        loaded_at=NOW, scorer=cast("Scorer", None), outputs=Outputs((), lambda scores: scores),
     )  # fmt: skip
 
 

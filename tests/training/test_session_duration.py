@@ -14,13 +14,19 @@ import polars as pl
 import pytest
 
 from feature_repo.contracts.errors import DatasetError, ModelError
-from feature_repo.contracts.model_files import CALIBRATION_FILE, GOLDEN_FILE, Calibration, Golden
+from feature_repo.contracts.model_files import (
+    CALIBRATION_FILE,
+    GOLDEN_FILE,
+    INPUTS_FILE,
+    Calibration,
+    Golden,
+)
 from feature_repo.contracts.model_inputs import ModelInputs
 from feature_repo.contracts.settings import Settings
 from tests.training.sessions import START, as_events, settings_at, write_archive
 from training.configuration import load_config
 from training.judging import Trained
-from training.model_files import CARD_FILE, DECISION_FILE, INPUTS_FILE
+from training.model_files import CARD_FILE, DECISION_FILE
 from training.registry import register, reject
 from training.session_duration import NAME, Config, build, train
 from training.sessions import closed_sessions
@@ -67,7 +73,7 @@ def test_planted_drivers_rank_on_top(trained: Trained) -> None:
 def test_the_same_result_twice(remittance: Settings, trained: Trained) -> None:
     again = train(build(remittance), QUICK)
     ours, theirs = again.candidate, trained.candidate
-    assert ours.booster.model_to_string() == theirs.booster.model_to_string()
+    assert ours.scorer.files() == theirs.scorer.files()
     assert ours.data_fingerprint == theirs.data_fingerprint
     assert again.against_baseline == trained.against_baseline
     assert ours.pictures == theirs.pictures
@@ -169,7 +175,7 @@ def test_plain_mlflow_loads_it(tracked: Settings, trained: Trained) -> None:
 
     frame = build(tracked).dataset.frame.head(200)
     matrix = inputs.matrix(frame)
-    ours = trained.candidate.booster.predict(matrix)
+    ours = trained.candidate.scorer.score(matrix)[0]
     plain = mlflow.pyfunc.load_model(uri)
     assert np.array_equal(plain.predict(pl.DataFrame(matrix, list(inputs.names)).to_pandas()), ours)
     assert np.array_equal(lgb.Booster(model_file=folder / "model.lgb").predict(matrix), ours)

@@ -8,7 +8,7 @@ import lightgbm
 import numpy as np
 import pytest
 
-from serving.row_scorer import MOST_ROWS, RowScorer
+from feature_repo.scoring.row_scorer import MOST_ROWS, RowScorer
 
 
 @pytest.fixture(scope="module")
