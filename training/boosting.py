@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import lightgbm as lgb
-import numpy as np
 
 from feature_repo.contracts.errors import DatasetError
 from feature_repo.contracts.model_inputs import ModelInputs
@@ -117,14 +116,6 @@ def boost(  # noqa: PLR0917 - what is learnt, from what, and who is told
             _report(str(params["metric"]), report),
         ],
     )
-
-
-def predict(config: BoostedConfig, booster: lgb.Booster, matrix: Matrix) -> Floats:
-    """Its scores of a matrix: (n,), or (n, classes)."""
-    found = booster.predict(
-        matrix, num_iteration=booster.best_iteration, num_threads=config.threads
-    )
-    return np.asarray(found, dtype=np.float64)
 
 
 def both_classes(target: Floats, split: TimeSplit, what: str) -> None:

@@ -8,18 +8,15 @@ judgement and registration together.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from feature_repo.contracts.errors import DatasetError
 from feature_repo.contracts.events import EventType
-from feature_repo.contracts.model_inputs import ModelInputs, learn_categories
 from feature_repo.contracts.settings import Settings
 from feature_repo.scoring.scorers import Trees
-from training.boosting import BoostedConfig, boost, both_classes, predict
-from training.candidate import Candidate, golden_rows
+from training.boosting import BoostedConfig, boost, both_classes
 from training.configuration import load_config
 from training.dataset import Examples, join_features
 from training.evaluation.baselines import GroupMean
@@ -30,15 +27,15 @@ from training.evaluation.calibration import (
     reliability,
     reliability_picture,
 )
-from training.evaluation.gate import HeldOut, beats_baseline
+from training.evaluation.gate import beats_baseline
 from training.evaluation.metrics import AVERAGE_PRECISION, BRIER, LOG_LOSS, ROC_AUC
-from training.evaluation.slices import as_clusters, new_customers
+from training.evaluation.slices import as_clusters
 from training.history import check_history, fill_history, midnights
-from training.importance import gain_importance, importance_picture
+from training.importance import gain_importance
 from training.judging import Trained
 from training.labels import labelled_events
 from training.leakage import check_leakage
-from training.split import split_by_time
+from training.prepared import Prepared
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +43,7 @@ NAME = "call_within_day"
 TARGET = "label_value"
 # Fewer logins than this make no model worth judging.
 MIN_LOGINS = 500
+_TITLE = "Call within a day"
 _CARD = """\
 Will this customer call the call centre within 24 hours? Asked at a login, of customers of a
 remittance service. Meant for staffing, and for offering help before somebody has to call; not for
@@ -109,63 +107,36 @@ def train(examples: Examples, config: Config, report: Callable[[str], None] = lo
         DatasetError: a part of the split is empty or has one class only, or the baseline's column
             is unknown.
     """
-    dataset = examples.dataset
-    frame = dataset.frame
-    if config.baseline_group not in frame.columns:
-        raise DatasetError(
-            "baseline_group",
-            config.baseline_group,
-            f"a feature of the {NAME} service, such as session_corridor_last",
-            "name one",
-        )
-    began = time.perf_counter()
-    split = split_by_time(
-        frame["event_timestamp"],
-        validation=config.validation_share,
-        test=config.test_share,
-        gap=config.gap,
-    )
-    # Categories come from the training part: what it never saw is missing to the model.
-    inputs = ModelInputs(NAME, learn_categories(dataset.inputs, frame[split.train]))
-    matrix = inputs.matrix(frame)
-    target = frame[TARGET].to_numpy()
+    prepared = Prepared.of(NAME, examples, config)
+    split, inputs, matrix = prepared.split, prepared.inputs, prepared.matrix
+    groups = prepared.column("baseline_group", config.baseline_group, "session_corridor_last")
+    customers = prepared.frame["customer_id"]
+    target = prepared.frame[TARGET].to_numpy()
     both_classes(target, split, "a call")
     params = config.booster_params("binary", "binary_logloss")
-    booster = boost(config, params, inputs, matrix, target, split, report)
+    scorer = Trees(
+        boost(config, params, inputs, matrix, target, split, report), threads=config.threads
+    )
 
     # From scores to probabilities, by the method that does best on rows it has not seen.
     calibration, methods = measured_calibration(
-        predict(config, booster, matrix[split.validation]),
+        scorer.score(matrix[split.validation])[0],
         target[split.validation],
-        as_clusters(frame[split.validation]["customer_id"]),
+        as_clusters(customers[split.validation]),
     )
 
     # The judge: the latest logins, which nothing has seen. Log loss, since what is served is a
     # probability: it asks for the order of the customers and for the height at once.
-    tested, truth = frame[split.test], target[split.test]
-    clusters = as_clusters(tested["customer_id"])
-    chance = calibration.probability(predict(config, booster, matrix[split.test]))
-    groups = frame[config.baseline_group]
+    truth = target[split.test]
+    chance = calibration.probability(scorer.score(matrix[split.test])[0])
     rates = GroupMean.fit(groups[split.train], target[split.train])
-    held_out = HeldOut(
-        frame=tested,
-        target=truth,
-        prediction=chance,
-        baseline=rates.predict(groups[split.test]),
-        clusters=clusters,
-        groups={
-            "corridor": tested["session_corridor_last"],
-            "channel": tested["session_channel_last"],
-            "customer": new_customers(tested["tenure_days"]),
-        },
-        binary=True,
-    )
+    held_out = prepared.held_out(truth, chance, rates.predict(groups[split.test]), binary=True)
     baseline_name = f"rate per {config.baseline_group}"
     decision = beats_baseline(
         LOG_LOSS, held_out, baseline_name, resamples=config.bootstrap_resamples, seed=config.seed
     )
     resampled = {"resamples": config.bootstrap_resamples, "seed": config.seed}
-    precision = interval(AVERAGE_PRECISION, truth, chance, clusters, **resampled)
+    precision = interval(AVERAGE_PRECISION, truth, chance, held_out.clusters, **resampled)
     table = reliability(truth, chance)
     metrics = {
         "log_loss": decision.ours,
@@ -180,51 +151,21 @@ def train(examples: Examples, config: Config, report: Callable[[str], None] = lo
         "roc_auc": ROC_AUC(truth, chance),
         "brier": BRIER(truth, chance),
         "prevalence": float(truth.mean()),
-        "trees": float(booster.best_iteration),
-        "training_s": time.perf_counter() - began,
     }
-    counts = examples.counts | split.counts()
-    importance = gain_importance(booster)
-    trained = Trained(
-        candidate=Candidate(
-            inputs=inputs,
-            scorer=Trees(booster),
-            target=NAME,
-            target_transform="",
-            unit="probability",
-            metric_name=LOG_LOSS.name,
-            metric_value=decision.ours,
-            metrics={**metrics, **{f"{name}_rows": float(n) for name, n in counts.items()}},
-            params={
-                **asdict(config),
-                "validation_start": split.validation_start.isoformat(),
-                "test_start": split.test_start.isoformat(),
-                "absent_views": ",".join(dataset.absent_views),
-                "calibration": calibration.method,
-            },
-            window=examples.window,
-            data_fingerprint=dataset.fingerprint,
-            importance=importance,
-            pictures={
-                "importance.png": importance_picture(
-                    importance, "Call within a day: importance of inputs"
-                ),
-                "reliability.png": reliability_picture(table, "Call within a day: reliability"),
-            },
-            tags={"baseline": baseline_name},
-            examples=golden_rows(matrix[split.test]),
-            calibration=calibration,
-            card=_CARD,
-            tables={"reliability": table, "calibration_methods": methods},
-        ),
-        metric=LOG_LOSS,
-        held_out=held_out,
-        baseline=baseline_name,
-        against_baseline=decision,
-        counts=counts,
-        tolerance=config.tolerance,
-        resamples=config.bootstrap_resamples,
-        seed=config.seed,
+    return prepared.trained(
+        scorer,
+        LOG_LOSS,
+        held_out,
+        decision,
+        target=NAME,
+        unit="probability",
+        title=_TITLE,
+        card=_CARD,
+        metrics=metrics,
+        importance=gain_importance(scorer.booster),
+        calibration=calibration,
+        params={"calibration": calibration.method},
+        pictures={"reliability.png": reliability_picture(table, f"{_TITLE}: reliability")},
+        tables={"reliability": table, "calibration_methods": methods},
+        report=report,
     )
-    report(f"{trained.verdict} ({metrics['trees']:.0f} trees, {metrics['training_s']:.1f} s)")
-    return trained

@@ -43,6 +43,7 @@ class Candidate:
         calibration: from score to probability, for a model of an event.
         card: what the model card says of its use: purpose, data, limits (Markdown).
         tables: file name without ending -> table.
+        files: file name -> content, of what else it brings.
         answer: what it answers beyond one number: classes, percentiles.
     """
 
@@ -64,6 +65,7 @@ class Candidate:
     calibration: Calibration | None = None
     card: str = ""
     tables: dict[str, pl.DataFrame] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
     answer: Answer | None = None
 
     @property

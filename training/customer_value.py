@@ -9,9 +9,8 @@ of it, with a total that is right over all customers. Read `build` and `train` f
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -19,23 +18,20 @@ import polars as pl
 
 from feature_repo.contracts.errors import DatasetError
 from feature_repo.contracts.model_files import Answer, Exposure, Percentiles
-from feature_repo.contracts.model_inputs import ModelInputs, learn_categories
 from feature_repo.contracts.settings import Settings
 from feature_repo.scoring.scorers import Trees
-from training.boosting import BoostedConfig, boost, predict
-from training.candidate import Candidate, golden_rows
+from training.boosting import BoostedConfig, boost
 from training.configuration import load_config
 from training.dataset import Examples, join_features
 from training.evaluation.baselines import GroupMean
 from training.evaluation.bootstrap import paired_interval
 from training.evaluation.gate import HeldOut, beats_baseline
 from training.evaluation.metrics import MEAN_ABSOLUTE_ERROR, POISSON_DEVIANCE, RMSE, Floats
-from training.evaluation.slices import as_clusters, new_customers
 from training.history import check_history, fill_history
-from training.importance import gain_importance, importance_picture
+from training.importance import gain_importance
 from training.judging import Trained
 from training.leakage import check_leakage
-from training.split import split_by_time
+from training.prepared import Prepared
 from training.values import values_at
 
 log = logging.getLogger(__name__)
@@ -121,24 +117,11 @@ def train(examples: Examples, config: Config, report: Callable[[str], None] = lo
         DatasetError: a part of the split is empty, nobody sent anything, or the baseline's column
             is unknown.
     """
-    dataset = examples.dataset
-    frame = dataset.frame
-    if config.baseline_group not in frame.columns:
-        raise DatasetError(
-            "baseline_group",
-            config.baseline_group,
-            f"a feature of the {NAME} service, such as main_corridor",
-            "name one",
-        )
-    began = time.perf_counter()
-    split = split_by_time(
-        frame["event_timestamp"],
-        validation=config.validation_share,
-        test=config.test_share,
-        gap=config.gap,
-    )
-    inputs = ModelInputs(NAME, learn_categories(dataset.inputs, frame[split.train]))
-    matrix = inputs.matrix(frame)
+    prepared = Prepared.of(NAME, examples, config)
+    frame, split, inputs, matrix = (
+        prepared.frame, prepared.split, prepared.inputs, prepared.matrix,
+    )  # fmt: skip
+    groups = prepared.column("baseline_group", config.baseline_group, "main_corridor")
     target = frame[TARGET].to_numpy().astype(np.float64)
     for part in (split.train, split.validation, split.test):
         if not target[part].any():
@@ -154,34 +137,26 @@ def train(examples: Examples, config: Config, report: Callable[[str], None] = lo
     going_on = Exposure(OWN_RATE, floor, days)
     multiple = target / going_on.of(own_rate)
     params = config.booster_params("poisson", "poisson")
-    booster = boost(config, params, inputs, matrix, multiple, split, report)
+    scorer = Trees(
+        boost(config, params, inputs, matrix, multiple, split, report), threads=config.threads
+    )
 
     # The total is made right, and the spread learnt, on snapshots that no tree was grown on.
-    raw = predict(config, booster, matrix) * going_on.of(own_rate)
+    raw = scorer.score(matrix)[0] * going_on.of(own_rate)
     factor = float(target[split.validation].sum() / raw[split.validation].sum())
     value = raw * factor
     spread = fit_percentiles(value[split.validation], target[split.validation], config.levels)
 
     # The judge: the latest snapshots, which nothing has seen.
-    tested, truth, predicted = frame[split.test], target[split.test], value[split.test]
-    groups = frame[config.baseline_group]
+    truth, predicted = target[split.test], value[split.test]
     means = GroupMean.fit(groups[split.train], target[split.train])
     baselines = {
         "own past rate": np.maximum(days * own_rate[split.test], days * floor),
         f"mean per {config.baseline_group}": means.predict(groups[split.test]),
     }
     sides = {
-        name: HeldOut(
-            frame=tested,
-            target=truth,
-            prediction=predicted,
-            baseline=baseline,
-            clusters=as_clusters(tested["customer_id"]),
-            groups={
-                "corridor": tested["main_corridor"],
-                "channel": tested["preferred_channel"],
-                "customer": new_customers(tested["tenure_days"]),
-            },
+        name: prepared.held_out(
+            truth, predicted, baseline, corridor="main_corridor", channel="preferred_channel"
         )
         for name, baseline in baselines.items()
     }
@@ -213,51 +188,21 @@ def train(examples: Examples, config: Config, report: Callable[[str], None] = lo
             for name, column in zip(spread.names, percentiles.T, strict=True)
         },
         **_in_money(sides["own past rate"], config),
-        "trees": float(booster.best_iteration),
-        "training_s": time.perf_counter() - began,
     }
-    counts = examples.counts | split.counts()
-    importance = gain_importance(booster)
-    trained = Trained(
-        candidate=Candidate(
-            inputs=inputs,
-            scorer=Trees(booster),
-            target=TARGET,
-            target_transform="",
-            unit="USD cents",
-            metric_name=POISSON_DEVIANCE.name,
-            metric_value=decision.ours,
-            metrics={**metrics, **{f"{name}_rows": float(n) for name, n in counts.items()}},
-            params={
-                **asdict(config),
-                "validation_start": split.validation_start.isoformat(),
-                "test_start": split.test_start.isoformat(),
-                "absent_views": ",".join(dataset.absent_views),
-            },
-            window=examples.window,
-            data_fingerprint=dataset.fingerprint,
-            importance=importance,
-            pictures={
-                "importance.png": importance_picture(
-                    importance, "Customer value: importance of inputs"
-                )
-            },
-            tags={"baseline": closest},
-            examples=golden_rows(matrix[split.test]),
-            card=_CARD,
-            answer=Answer(exposure=Exposure(OWN_RATE, floor, days * factor), percentiles=spread),
-        ),
-        metric=POISSON_DEVIANCE,
-        held_out=sides[closest],
-        baseline=closest,
-        against_baseline=decision,
-        counts=counts,
-        tolerance=config.tolerance,
-        resamples=config.bootstrap_resamples,
-        seed=config.seed,
+    return prepared.trained(
+        scorer,
+        POISSON_DEVIANCE,
+        sides[closest],
+        decision,
+        target=TARGET,
+        unit="USD cents",
+        title="Customer value",
+        card=_CARD,
+        metrics=metrics,
+        importance=gain_importance(scorer.booster),
+        answer=Answer(exposure=Exposure(OWN_RATE, floor, days * factor), percentiles=spread),
+        report=report,
     )
-    report(f"{trained.verdict} ({metrics['trees']:.0f} trees, {metrics['training_s']:.1f} s)")
-    return trained
 
 
 def fit_percentiles(

@@ -10,9 +10,8 @@ registration together.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -20,25 +19,22 @@ import polars as pl
 
 from feature_repo.contracts.errors import DatasetError
 from feature_repo.contracts.model_files import Answer
-from feature_repo.contracts.model_inputs import ModelInputs, learn_categories
 from feature_repo.contracts.settings import Settings
 from feature_repo.scoring.scorers import Trees
 from training.archive import check_window, shown
-from training.boosting import BoostedConfig, boost, predict
-from training.candidate import Candidate, golden_rows
+from training.boosting import BoostedConfig, boost
 from training.configuration import load_config
 from training.dataset import Examples, join_features
 from training.evaluation.calibration import expected_calibration_error
-from training.evaluation.gate import HeldOut, beats_baseline
+from training.evaluation.gate import beats_baseline
 from training.evaluation.metrics import LOG_LOSS, MRR, TOP_1, Floats
-from training.evaluation.slices import as_clusters, new_customers
 from training.history import check_history, fill_history, midnights
-from training.importance import gain_importance, importance_picture
+from training.importance import gain_importance
 from training.intent_sessions import intent_sessions
 from training.intents import INTENTS
 from training.judging import Trained
 from training.leakage import check_leakage
-from training.split import split_by_time
+from training.prepared import Prepared
 
 log = logging.getLogger(__name__)
 
@@ -137,17 +133,10 @@ def train(examples: Examples, config: Config, report: Callable[[str], None] = lo
     Raises:
         DatasetError: a part of the split is empty, or all next sessions are for the same.
     """
-    dataset = examples.dataset
-    frame = dataset.frame
-    began = time.perf_counter()
-    split = split_by_time(
-        frame["event_timestamp"],
-        validation=config.validation_share,
-        test=config.test_share,
-        gap=config.gap,
-    )
-    inputs = ModelInputs(NAME, learn_categories(dataset.inputs, frame[split.train]))
-    matrix = inputs.matrix(frame)
+    prepared = Prepared.of(NAME, examples, config)
+    frame, split, inputs, matrix = (
+        prepared.frame, prepared.split, prepared.inputs, prepared.matrix,
+    )  # fmt: skip
     numbers = {name: float(number) for number, name in enumerate(INTENTS)}
     target = frame[TARGET].replace_strict(numbers, return_dtype=pl.Float64).to_numpy()
     current = frame[CURRENT].replace_strict(numbers, return_dtype=pl.Float64).to_numpy()
@@ -160,31 +149,21 @@ def train(examples: Examples, config: Config, report: Callable[[str], None] = lo
                 "widen the window",
             )
     params = config.booster_params("multiclass", "multi_logloss", num_class=len(INTENTS))
-    booster = boost(config, params, inputs, matrix, target, split, report)
+    scorer = Trees(
+        boost(config, params, inputs, matrix, target, split, report), threads=config.threads
+    )
 
     # The judge: the latest sessions, which nothing has seen. Log loss, since what is served are
     # chances; the share of right first guesses and the rank of the right one stand beside it.
-    tested, truth = frame[split.test], target[split.test]
-    chances = predict(config, booster, matrix[split.test])
+    truth = target[split.test]
+    chances, _ = scorer.score(matrix[split.test])
     before, after = current[split.train], target[split.train]
     baselines = {
         "persistence": persistence(before, after)[current[split.test].astype(int)],
         "first-order Markov": markov(before, after)[current[split.test].astype(int)],
     }
     sides = {
-        name: HeldOut(
-            frame=tested,
-            target=truth,
-            prediction=chances,
-            baseline=baseline,
-            clusters=as_clusters(tested["customer_id"]),
-            groups={
-                "corridor": tested["session_corridor_last"],
-                "channel": tested["session_channel_last"],
-                "customer": new_customers(tested["tenure_days"]),
-            },
-        )
-        for name, baseline in baselines.items()
+        name: prepared.held_out(truth, chances, baseline) for name, baseline in baselines.items()
     }
     resampled = {"resamples": config.bootstrap_resamples, "seed": config.seed}
     judged = {
@@ -213,51 +192,21 @@ def train(examples: Examples, config: Config, report: Callable[[str], None] = lo
         "top_1_calibration_error": expected_calibration_error(
             (chances.argmax(axis=1) == truth).astype(np.float64), chances.max(axis=1)
         ),
-        "trees": float(booster.best_iteration * len(INTENTS)),
-        "training_s": time.perf_counter() - began,
     }
-    counts = examples.counts | split.counts()
-    importance = gain_importance(booster)
-    trained = Trained(
-        candidate=Candidate(
-            inputs=inputs,
-            scorer=Trees(booster),
-            target=TARGET,
-            target_transform="",
-            unit="class",
-            metric_name=LOG_LOSS.name,
-            metric_value=decision.ours,
-            metrics={**metrics, **{f"{name}_rows": float(n) for name, n in counts.items()}},
-            params={
-                **asdict(config),
-                "validation_start": split.validation_start.isoformat(),
-                "test_start": split.test_start.isoformat(),
-                "absent_views": ",".join(dataset.absent_views),
-            },
-            window=examples.window,
-            data_fingerprint=dataset.fingerprint,
-            importance=importance,
-            pictures={
-                "importance.png": importance_picture(
-                    importance, "Next intent: importance of inputs"
-                )
-            },
-            tags={"baseline": closest},
-            examples=golden_rows(matrix[split.test]),
-            card=_CARD,
-            answer=Answer(classes=INTENTS),
-        ),
-        metric=LOG_LOSS,
-        held_out=sides[closest],
-        baseline=closest,
-        against_baseline=decision,
-        counts=counts,
-        tolerance=config.tolerance,
-        resamples=config.bootstrap_resamples,
-        seed=config.seed,
+    return prepared.trained(
+        scorer,
+        LOG_LOSS,
+        sides[closest],
+        decision,
+        target=TARGET,
+        unit="class",
+        title="Next intent",
+        card=_CARD,
+        metrics=metrics,
+        importance=gain_importance(scorer.booster),
+        answer=Answer(classes=INTENTS),
+        report=report,
     )
-    report(f"{trained.verdict} ({metrics['trees']:.0f} trees, {metrics['training_s']:.1f} s)")
-    return trained
 
 
 def persistence(current: Floats, following: Floats) -> Floats:

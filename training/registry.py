@@ -212,8 +212,8 @@ def _log_files(candidate: Candidate, decision: Decision) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, table in tables.items():
             table.write_csv(Path(folder, f"{name}.csv"))
-        for name, picture in candidate.pictures.items():
-            Path(folder, name).write_bytes(picture)
+        for name, content in {**candidate.pictures, **candidate.files}.items():
+            Path(folder, name).write_bytes(content)
         Path(folder, CARD_FILE).write_text(model_card(candidate, decision))
         Path(folder, DECISION_FILE).write_bytes(decision.to_json())
         mlflow.log_artifacts(folder)

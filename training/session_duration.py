@@ -7,31 +7,27 @@ top to bottom; `training.retraining` puts data set, training, judgement and regi
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
 import polars as pl
 
 from feature_repo.contracts.errors import DatasetError
-from feature_repo.contracts.model_inputs import ModelInputs, learn_categories
 from feature_repo.contracts.settings import Settings
 from feature_repo.scoring.scorers import Trees
-from training.boosting import BoostedConfig, boost, predict
-from training.candidate import Candidate, golden_rows
+from training.boosting import BoostedConfig, boost
 from training.dataset import Dataset, Examples, join_features
 from training.evaluation.baselines import GroupMean, WeibullExpectation
 from training.evaluation.bootstrap import paired_interval
-from training.evaluation.gate import HeldOut, beats_baseline
+from training.evaluation.gate import beats_baseline
 from training.evaluation.metrics import RMSE
-from training.evaluation.slices import as_clusters, new_customers
-from training.importance import importance, importance_picture
+from training.importance import importance
 from training.judging import Trained
 from training.leakage import check_leakage
+from training.prepared import Prepared
 from training.sessions import Sessions, closed_sessions
-from training.split import split_by_time
 
 log = logging.getLogger(__name__)
 
@@ -114,49 +110,21 @@ def train(examples: Examples, config: Config, report: Callable[[str], None] = lo
     Raises:
         DatasetError: a part of the split is empty, or the baseline's column is unknown.
     """
-    dataset = examples.dataset
-    frame = dataset.frame
-    if config.baseline_group not in frame.columns:
-        raise DatasetError(
-            "baseline_group",
-            config.baseline_group,
-            "a feature of the session_duration service, such as session_corridor_last",
-            "name one",
-        )
-    began = time.perf_counter()
-    split = split_by_time(
-        frame["event_timestamp"],
-        validation=config.validation_share,
-        test=config.test_share,
-        gap=config.gap,
-    )
-    # Categories come from the training part: what it never saw is missing to the model.
-    inputs = ModelInputs(NAME, learn_categories(dataset.inputs, frame[split.train]))
-    matrix = inputs.matrix(frame)
-    target = frame[TARGET].to_numpy()
+    prepared = Prepared.of(NAME, examples, config)
+    split, inputs, matrix = prepared.split, prepared.inputs, prepared.matrix
+    groups = prepared.column("baseline_group", config.baseline_group, "session_corridor_last")
+    target = prepared.frame[TARGET].to_numpy()
 
     params = config.booster_params("regression", "rmse")
-    booster = boost(config, params, inputs, matrix, target, split, report)
+    scorer = Trees(
+        boost(config, params, inputs, matrix, target, split, report), threads=config.threads
+    )
 
     # The judge: the latest sessions, which neither training nor stopping has seen.
     truth = target[split.test]
-    predicted = predict(config, booster, matrix[split.test])
-    groups = frame[config.baseline_group]
+    predicted, _ = scorer.score(matrix[split.test])
     means = GroupMean.fit(groups[split.train], target[split.train])
-    baseline = means.predict(groups[split.test])
-    tested = frame[split.test]
-    held_out = HeldOut(
-        frame=tested,
-        target=truth,
-        prediction=predicted,
-        baseline=baseline,
-        clusters=as_clusters(tested["customer_id"]),
-        groups={
-            "corridor": tested["session_corridor_last"],
-            "channel": tested["session_channel_last"],
-            "customer": new_customers(tested["tenure_days"]),
-        },
-    )
+    held_out = prepared.held_out(truth, predicted, means.predict(groups[split.test]))
     baseline_name = f"mean per {config.baseline_group}"
     decision = beats_baseline(
         RMSE, held_out, baseline_name, resamples=config.bootstrap_resamples, seed=config.seed
@@ -177,53 +145,30 @@ def train(examples: Examples, config: Config, report: Callable[[str], None] = lo
         "overall_mean_rmse": RMSE(truth, np.full(len(truth), means.overall)),
         "rmse_difference_low": decision.interval.low,
         "rmse_difference_high": decision.interval.high,
-        "validation_rmse": float(booster.best_score["validation"]["rmse"]),
-        "median_absolute_error_s": float(np.median(np.abs(np.expm1(predicted) - np.expm1(truth)))),
-        "trees": float(booster.best_iteration),
-        "training_s": time.perf_counter() - began,
-    }
-    counts = examples.counts | split.counts()
-    weights = importance(
-        booster, matrix[split.test], truth, RMSE,
-        lambda rows: np.asarray(booster.predict(rows, num_threads=config.threads)),
-        seed=config.seed,
-    )  # fmt: skip
-    trained = Trained(
-        candidate=Candidate(
-            inputs=inputs,
-            scorer=Trees(booster),
-            target="session_duration_s",
-            target_transform="log1p",
-            unit="s",
-            metric_name="rmse",
-            metric_value=metrics["rmse"],
-            metrics={**metrics, **{f"{name}_rows": float(n) for name, n in counts.items()}},
-            params={
-                **asdict(config),
-                "validation_start": split.validation_start.isoformat(),
-                "test_start": split.test_start.isoformat(),
-                "absent_views": ",".join(dataset.absent_views),
-            },
-            window=examples.window,
-            data_fingerprint=dataset.fingerprint,
-            importance=weights,
-            pictures={
-                "importance.png": importance_picture(
-                    weights, "Session duration: importance of inputs"
-                )
-            },
-            tags={"baseline": baseline_name},
-            examples=golden_rows(matrix[split.test]),
-            card=_CARD,
+        "validation_rmse": RMSE(
+            target[split.validation], scorer.score(matrix[split.validation])[0]
         ),
-        metric=RMSE,
-        held_out=held_out,
-        baseline=baseline_name,
-        against_baseline=decision,
-        counts=counts,
-        tolerance=config.tolerance,
-        resamples=config.bootstrap_resamples,
+        "median_absolute_error_s": float(np.median(np.abs(np.expm1(predicted) - np.expm1(truth)))),
+    }
+    weights = importance(
+        scorer.booster,
+        matrix[split.test],
+        truth,
+        RMSE,
+        lambda rows: np.asarray(scorer.booster.predict(rows, num_threads=config.threads)),
         seed=config.seed,
     )
-    report(f"{trained.verdict} ({metrics['trees']:.0f} trees, {metrics['training_s']:.1f} s)")
-    return trained
+    return prepared.trained(
+        scorer,
+        RMSE,
+        held_out,
+        decision,
+        target="session_duration_s",
+        target_transform="log1p",
+        unit="s",
+        title="Session duration",
+        card=_CARD,
+        metrics=metrics,
+        importance=weights,
+        report=report,
+    )

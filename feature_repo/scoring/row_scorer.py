@@ -33,12 +33,17 @@ class RowScorer:
         booster: kept.
         width: columns of a row.
         classes: scores a row; of one, results are flat.
+        threads: for many rows. One where there are requests: they are short, and threads would
+            fight over the cores.
     """
 
-    def __init__(self, booster: lightgbm.Booster, width: int, classes: int = 1) -> None:
+    def __init__(
+        self, booster: lightgbm.Booster, width: int, classes: int = 1, threads: int = 1
+    ) -> None:
         self._booster = booster
         self._width = width
         self._classes = classes
+        self._threads = threads
         self._lock = threading.Lock()
         self._length = ctypes.c_int64()
         self._call, self._config = _single_row_call(booster, width)
@@ -59,8 +64,8 @@ class RowScorer:
             or not matrix.flags.c_contiguous
             or matrix.dtype != np.float64
         ):
-            # One thread: requests are short, and threads would fight over the cores.
-            return np.asarray(self._booster.predict(matrix, num_threads=1), dtype=np.float64)
+            found = self._booster.predict(matrix, num_threads=self._threads)
+            return np.asarray(found, dtype=np.float64)
         scores = np.empty((count, self._classes) if self._classes > 1 else count)
         address, stride = matrix.ctypes.data, matrix.strides[0]
         # Each row's scores go where they belong.

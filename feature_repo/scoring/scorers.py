@@ -48,18 +48,27 @@ class Scorer(Protocol):
 
 
 class Trees:
-    """LightGBM; where there is `anomaly`, its output is the last column that the trees are fed."""
+    """LightGBM; where there is `anomaly`, its output is the last column that the trees are fed.
 
-    def __init__(self, booster: lightgbm.Booster, anomaly: Network | None = None) -> None:
+    A booster that was stopped early is cut to its best round, as its text is. `threads` are for
+    many rows at once.
+    """
+
+    def __init__(
+        self, booster: lightgbm.Booster, anomaly: Network | None = None, threads: int = 1
+    ) -> None:
+        if 0 < booster.best_iteration < booster.current_iteration():
+            booster = lightgbm.Booster(model_str=booster.model_to_string())
         self.booster = booster
         self.anomaly = anomaly
+        self._threads = threads
         self.width = booster.num_feature() - (anomaly is not None)
         self.classes = booster.num_model_per_iteration()
         self.exact = anomaly is None
 
     @cached_property
     def _rows(self) -> RowScorer:
-        return RowScorer(self.booster, self.booster.num_feature(), self.classes)
+        return RowScorer(self.booster, self.booster.num_feature(), self.classes, self._threads)
 
     def score(self, matrix: Floats) -> tuple[Floats, Floats | None]:
         """See `Scorer`."""

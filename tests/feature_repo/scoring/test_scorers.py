@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import lightgbm
@@ -25,7 +26,7 @@ def trees(width: int) -> lightgbm.Booster:
     return lightgbm.train(quiet, lightgbm.Dataset(rows, rows[:, -1]), num_boost_round=5)
 
 
-SCORERS = {
+SCORERS: dict[str, Callable[[], Scorer]] = {
     "trees": lambda: Trees(trees(WIDTH)),
     "with an anomaly": lambda: Trees(trees(WIDTH + 1), Network(row_sums(WIDTH))),
     "network": lambda: NeuralScorer(Network(row_sums(WIDTH))),
@@ -69,7 +70,7 @@ def test_parts_and_mean_add_up_to_the_score() -> None:
     assert fed.shape == (7, WIDTH + 1)
     mean = scorer.booster.predict(fed, pred_contrib=True)[:, -1]
     np.testing.assert_allclose(parts[:, 0].sum(axis=1) + mean, scorer.score(ROWS[:7])[0])
-    assert NeuralScorer(Network(row_sums(WIDTH))).contributions(ROWS) is None
+    assert SCORERS["network"]().contributions(ROWS) is None
 
 
 @pytest.mark.parametrize("flat", [True, False])
