@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 
 import polars as pl
 
@@ -18,6 +19,15 @@ def scan_archive(settings: Settings, columns: Sequence[str]) -> pl.LazyFrame:
     Raises:
         DatasetError: there are no files.
     """
+    return pl.scan_parquet(archive_files(settings), hive_partitioning=False).select(columns)
+
+
+def archive_files(settings: Settings) -> list[Path]:
+    """The archive's files, by name: within a partition of the log that is its order.
+
+    Raises:
+        DatasetError: there are none.
+    """
     archive = settings.events_table
     # By name alone: the names sort in the order of the log, over all dates.
     files = sorted(
@@ -31,12 +41,10 @@ def scan_archive(settings: Settings, columns: Sequence[str]) -> pl.LazyFrame:
             "Parquet files of streamed events",
             "stream events first: daima replay FILE, or daima demo",
         )
-    return pl.scan_parquet(files, hive_partitioning=False).select(columns)
+    return files
 
 
-def unreadable(
-    settings: Settings, columns: Sequence[str], error: pl.exceptions.PolarsError
-) -> DatasetError:
+def unreadable(settings: Settings, columns: Sequence[str], error: Exception) -> DatasetError:
     """What to say where reading failed."""
     return DatasetError(
         "archive of events",

@@ -125,6 +125,15 @@ def join_features(settings: Settings, service_name: str, entities: pl.DataFrame)
     return Dataset(service_name, inputs, frame, absent, fingerprint(frame))
 
 
+def service_inputs(settings: Settings, service_name: str) -> tuple[ModelInput, ...]:
+    """The inputs of a feature service, in its order, without categories.
+
+    Raises:
+        DatasetError: the service is not applied.
+    """
+    return _inputs(_service(open_store(settings), service_name))
+
+
 def fingerprint(frame: pl.DataFrame) -> str:
     """Hash a frame's columns, types and values, row order included (16 hex digits).
 

@@ -8,7 +8,7 @@ inputs with many distinct values.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import lightgbm as lgb
 import numpy as np
@@ -53,17 +53,8 @@ def importance(
     Trap: inputs that tell the same story share the credit: each can be missed while another stays.
     """
     rng = np.random.default_rng(seed)
-    rows = _sample(len(matrix), _PERMUTED_ROWS, rng)
-    some, truth = matrix[rows].copy(), target[rows]
-    whole = metric(truth, predict(some))
-    worse = -1.0 if metric.higher_is_better else 1.0
-    used = booster.feature_importance("split") > 0
-    permuted = np.zeros(some.shape[1])
-    for column in np.flatnonzero(used):  # the others cannot matter
-        kept = some[:, column].copy()
-        some[:, column] = rng.permutation(kept)
-        permuted[column] = worse * (metric(truth, predict(some)) - whole)
-        some[:, column] = kept
+    used = np.flatnonzero(booster.feature_importance("split") > 0)  # the others cannot matter
+    permuted = _permuted(matrix, target, metric, predict, used, rng)
     explained = matrix[_sample(len(matrix), _EXPLAINED_ROWS, rng)]
     return gain_importance(booster).join(
         pl.DataFrame(
@@ -75,6 +66,51 @@ def importance(
         ),
         on="feature",
     ).sort("shap", "feature", descending=[True, False])  # fmt: skip
+
+
+def permutation_importance(
+    columns: Sequence[str],
+    matrix: Matrix,
+    target: Floats,
+    metric: Metric,
+    predict: Callable[[Matrix], Floats],
+    *,
+    seed: int = 0,
+) -> pl.DataFrame:
+    """As `importance`, of a model that is no trees: what is missed without each column.
+
+    Returns:
+        feature; permutation; share (of all that is missed); the weightiest first.
+    """
+    every = np.arange(len(columns))
+    permuted = _permuted(matrix, target, metric, predict, every, np.random.default_rng(seed))
+    missed = np.maximum(permuted, 0.0)
+    share = missed / missed.sum() if missed.any() else missed
+    return pl.DataFrame({"feature": list(columns), "permutation": permuted, "share": share}).sort(
+        "permutation", "feature", descending=[True, False]
+    )
+
+
+def _permuted(  # noqa: PLR0917 - what is judged, by what, and which columns
+    matrix: Matrix,
+    target: Floats,
+    metric: Metric,
+    predict: Callable[[Matrix], Floats],
+    columns: npt.NDArray[np.int64],
+    rng: np.random.Generator,
+) -> Floats:
+    """How much worse the metric gets once a column's values are shuffled; 0 for other columns."""
+    rows = _sample(len(matrix), _PERMUTED_ROWS, rng)
+    some, truth = matrix[rows].copy(), target[rows]
+    whole = metric(truth, predict(some))
+    worse = -1.0 if metric.higher_is_better else 1.0
+    permuted = np.zeros(some.shape[1])
+    for column in columns:
+        kept = some[:, column].copy()
+        some[:, column] = rng.permutation(kept)
+        permuted[column] = worse * (metric(truth, predict(some)) - whole)
+        some[:, column] = kept
+    return permuted
 
 
 def _sample(count: int, most: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
@@ -116,7 +152,8 @@ _PANELS = {
 
 def importance_picture(importance: pl.DataFrame, title: str, *, top: int = 20) -> bytes:
     """Bars of the leading inputs, a panel a way of telling, as a PNG."""
-    shown = importance.filter(pl.col("gain") > 0).head(top).reverse()
+    weight = "gain" if "gain" in importance.columns else "permutation"
+    shown = importance.filter(pl.col(weight) > 0).head(top).reverse()
     panels = [name for name in _PANELS if name in shown.columns]
     size = (4 + 2.6 * len(panels), 0.9 + 0.3 * max(shown.height, 1))
     figure = Figure(figsize=size, layout="constrained")

@@ -63,7 +63,13 @@ def paired_interval(
     """
     numbers, count = _numbered(clusters)
     sides = [metric.clustered(target, side, numbers, count) for side in (ours, theirs)]
-    return _interval(lambda drawn: sides[0](drawn) - sides[1](drawn), count, resamples, seed, level)
+    return drawn_interval(
+        lambda drawn: sides[0](drawn) - sides[1](drawn),
+        count,
+        resamples=resamples,
+        seed=seed,
+        level=level,
+    )
 
 
 def interval(
@@ -79,15 +85,16 @@ def interval(
     """Interval of a metric itself; arguments as of `paired_interval`."""
     numbers, count = _numbered(clusters)
     side = metric.clustered(target, prediction, numbers, count)
-    return _interval(side, count, resamples, seed, level)
+    return drawn_interval(side, count, resamples=resamples, seed=seed, level=level)
 
 
-def _numbered(clusters: Clusters) -> tuple[Clusters, int]:
-    names, numbers = np.unique(clusters, return_inverse=True)
-    return numbers.astype(np.int64), len(names)
+def drawn_interval(
+    statistic: Weighted, count: int, *, resamples: int = 1000, seed: int = 0, level: float = 0.95
+) -> Interval:
+    """Interval of a statistic of `count` clusters, from how often each is drawn: (count,).
 
-
-def _interval(statistic: Weighted, count: int, resamples: int, seed: int, level: float) -> Interval:
+    For who keeps sums by cluster and no rows; equal draws for equal `count` and seed.
+    """
     rng = np.random.default_rng(seed)
     found = np.array(
         [
@@ -98,3 +105,8 @@ def _interval(statistic: Weighted, count: int, resamples: int, seed: int, level:
     tail = (1.0 - level) / 2.0
     low, high = np.nanquantile(found, [tail, 1.0 - tail])
     return Interval(float(low), float(high))
+
+
+def _numbered(clusters: Clusters) -> tuple[Clusters, int]:
+    names, numbers = np.unique(clusters, return_inverse=True)
+    return numbers.astype(np.int64), len(names)
