@@ -11,6 +11,7 @@ from prefect.deployments.runner import EntrypointType
 
 from feature_repo.contracts.scored import SCORED
 from flows.customer_history import customer_history
+from flows.drift import drift
 from flows.events import retrain_on
 from flows.fit_segments import fit_segments_flow
 from flows.materialize import materialize
@@ -18,6 +19,7 @@ from flows.new_labels import watch_labels
 from flows.parity import parity
 from flows.retrain import retrain
 from flows.score import score
+from training.asked import ASKED
 from training.models import MODELS
 
 
@@ -28,6 +30,7 @@ def deployments(
     segments_every: timedelta = timedelta(days=1),
     score_every: timedelta = timedelta(days=1),
     parity_every: timedelta = timedelta(days=1),
+    drift_every: timedelta = timedelta(days=1),
     labels_every: timedelta = timedelta(hours=1),
     history_every: timedelta = timedelta(days=1),
 ) -> list[Any]:
@@ -39,6 +42,7 @@ def deployments(
         segments_every: interval between two fits of the segments.
         score_every: interval between two scorings of all customers, of each model.
         parity_every: interval between two comparisons of what was served, of each model.
+        drift_every: interval between two comparisons with the training data, of each model.
         labels_every: interval between two looks at the labels that have arrived.
         history_every: interval between two rows of every customer's last 90 days.
     """
@@ -72,6 +76,18 @@ def deployments(
                 entrypoint_type=EntrypointType.MODULE_PATH,
             )
             for model in MODELS
+        ),
+        *(
+            drift.to_deployment(
+                name=model.replace("_", "-"),
+                parameters={"model": model},
+                interval=drift_every,
+                concurrency_limit=1,
+                tags=["daima", "features"],
+                entrypoint_type=EntrypointType.MODULE_PATH,
+            )
+            for model in MODELS
+            if model in ASKED
         ),
         *(
             score.to_deployment(
@@ -115,6 +131,7 @@ def serve_deployments(
     segments_every: timedelta = timedelta(days=1),
     score_every: timedelta = timedelta(days=1),
     parity_every: timedelta = timedelta(days=1),
+    drift_every: timedelta = timedelta(days=1),
     labels_every: timedelta = timedelta(hours=1),
 ) -> None:
     """Serve the deployments until the process is told to end (SIGINT, SIGTERM).
@@ -128,6 +145,7 @@ def serve_deployments(
             segments_every=segments_every,
             score_every=score_every,
             parity_every=parity_every,
+            drift_every=drift_every,
             labels_every=labels_every,
         ),
         limit=1,
@@ -143,6 +161,7 @@ def main() -> None:
     parser.add_argument("--segments-every-h", type=float, default=24.0)
     parser.add_argument("--score-every-h", type=float, default=24.0)
     parser.add_argument("--parity-every-h", type=float, default=24.0)
+    parser.add_argument("--drift-every-h", type=float, default=24.0)
     parser.add_argument("--labels-every-h", type=float, default=1.0)
     options = parser.parse_args()
     serve_deployments(
@@ -151,6 +170,7 @@ def main() -> None:
         segments_every=timedelta(hours=options.segments_every_h),
         score_every=timedelta(hours=options.score_every_h),
         parity_every=timedelta(hours=options.parity_every_h),
+        drift_every=timedelta(hours=options.drift_every_h),
         labels_every=timedelta(hours=options.labels_every_h),
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 from prefect.events import DeploymentEventTrigger, emit_event
 
 PARITY_ALARM = "daima.parity.alarm"
+DRIFT_ALARM = "daima.drift.alarm"
 LABELS_ARRIVED = "daima.labels.arrived"
 
 
@@ -37,5 +38,5 @@ def retrain_on(model: str) -> list[DeploymentEventTrigger]:
             match={"prefect.resource.id": resource(model)},
             parameters={"model": model},
         )
-        for event in (PARITY_ALARM, LABELS_ARRIVED)
+        for event in (PARITY_ALARM, DRIFT_ALARM, LABELS_ARRIVED)
     ]

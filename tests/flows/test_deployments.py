@@ -11,6 +11,7 @@ import pytest
 from feature_repo.contracts.scored import SCORED
 from flows import deployments as module
 from flows.deployments import deployments, main
+from training.asked import ASKED
 from training.models import MODELS
 
 
@@ -23,6 +24,7 @@ def test_every_model_and_the_batch_views_have_a_deployment() -> None:
         *(f"retrain/{model.replace('_', '-')}" for model in MODELS),
         "materialize/batch-views",
         *(f"parity/{model.replace('_', '-')}" for model in MODELS),
+        *(f"drift/{model.replace('_', '-')}" for model in MODELS if model in ASKED),
         *(f"score/{model.replace('_', '-')}" for model in SCORED),
         "watch_labels/labels",
         "fit_segments/segments",
@@ -32,12 +34,14 @@ def test_every_model_and_the_batch_views_have_a_deployment() -> None:
     assert made[0].schedules[0].schedule.interval == timedelta(minutes=5)
     intervals = {each.flow_name: each.schedules[0].schedule.interval for each in made}
     assert intervals["materialize"] == timedelta(hours=6)
+    assert intervals["drift"] == intervals["parity"] == timedelta(days=1)
     assert intervals["score"] == intervals["fit_segments"] == timedelta(days=1)
     # By module, so that a run finds its flow from any folder.
     assert {each.entrypoint for each in made} == {
         "flows.retrain.retrain",
         "flows.materialize.materialize",
         "flows.parity.parity",
+        "flows.drift.drift",
         "flows.score.score",
         "flows.new_labels.watch_labels",
         "flows.fit_segments.fit_segments_flow",

@@ -13,7 +13,7 @@ from prefect.client.orchestration import get_client
 from feature_repo.contracts.errors import DatasetError
 from flows import parity as module
 from flows.deployments import deployments
-from flows.events import LABELS_ARRIVED, PARITY_ALARM, retrain_on, tell
+from flows.events import DRIFT_ALARM, LABELS_ARRIVED, PARITY_ALARM, retrain_on, tell
 from flows.parity import parity
 from training.parity import Parity
 
@@ -52,20 +52,25 @@ def test_nothing_served_is_an_error() -> None:
 
 def test_a_models_alarm_starts_its_own_retraining() -> None:
     triggers = retrain_on("call_within_day")
-    assert [trigger.expect for trigger in triggers] == [{PARITY_ALARM}, {LABELS_ARRIVED}]
+    assert [trigger.expect for trigger in triggers] == [
+        {PARITY_ALARM},
+        {DRIFT_ALARM},
+        {LABELS_ARRIVED},
+    ]
     for trigger in triggers:
         assert trigger.match.root == {"prefect.resource.id": "daima.model.call_within_day"}
         assert trigger.parameters == {"model": "call_within_day"}
 
 
 @pytest.mark.usefixtures("prefect_server", "environment")
-def test_prefect_starts_the_retraining_that_an_alarm_asks_for() -> None:
+@pytest.mark.parametrize("event", [PARITY_ALARM, DRIFT_ALARM])
+def test_prefect_starts_the_retraining_that_an_alarm_asks_for(event: str) -> None:
     (made,) = deployments(retrain_every=timedelta(days=300))[:1]
     deployment = made.apply()
     try:
         with get_client(sync_client=True) as server:
-            tell(PARITY_ALARM, "another_model", {})
-            tell(PARITY_ALARM, "session_duration", {"features": ["x"]})
+            tell(event, "another_model", {})
+            tell(event, "session_duration", {"features": ["x"]})
 
             def started() -> list[Any]:
                 runs = server.read_flow_runs()
