@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import polars as pl
 import pytest
 from litestar.testing import TestClient
 
+from feature_repo.contracts.model_files import GOLDEN_FILE, Golden
 from feature_repo.contracts.settings import Settings
 from serving.app import create_app
 from serving.catalog import load_catalog
@@ -103,3 +110,55 @@ def test_it_answers_in_its_own_way(model: str, world: Settings, api: TestClient[
         assert first["prediction"] == pytest.approx(own, rel=0.7), "about what went before"
         assert nobody["prediction"] < 0.05 * first["prediction"]
         assert first["statuses"]["customer_history:sent_daily_ref_minor"] == "PRESENT"
+
+
+def golden_of(world: Settings, model: str) -> tuple[str, Golden, dict[str, Any]]:
+    """A champion's URI, its golden rows, and those as MLflow's servers take them."""
+    mlflow.set_tracking_uri(world.mlflow_url)
+    uri = f"models:/{model}@champion"
+    folder = Path(mlflow.artifacts.download_artifacts(uri))
+    assert not [file for file in folder.rglob("*") if file.suffix in {".pkl", ".pickle"}]
+    golden = Golden.from_json((folder / GOLDEN_FILE).read_bytes())
+    columns = mlflow.models.get_model_info(uri).signature.inputs.input_names()
+    return uri, golden, {"columns": columns, "data": golden.rows}
+
+
+def outputs_of(golden: Golden) -> Any:
+    """What plain MLflow must say of golden rows: scores, or chances a class."""
+    return np.array(golden.scores if golden.classes is None else golden.classes)
+
+
+@pytest.mark.parametrize("model", sorted(QUICK))
+def test_plain_mlflow_scores_the_golden_rows_as_serving_does(model: str, world: Settings) -> None:
+    uri, golden, rows = golden_of(world, model)
+    frame = pl.DataFrame(golden.matrix, rows["columns"], orient="row").to_pandas()
+    found = np.asarray(mlflow.pyfunc.load_model(uri).predict(frame))
+    assert len(golden.rows) == 33
+    np.testing.assert_allclose(found, outputs_of(golden), rtol=1e-9)
+    # One row, and a column that is not there.
+    one = np.asarray(mlflow.pyfunc.load_model(uri).predict(frame.head(1)))
+    np.testing.assert_allclose(one, outputs_of(golden)[:1], rtol=1e-9)
+    with pytest.raises(mlflow.MlflowException, match="missing inputs"):
+        mlflow.pyfunc.load_model(uri).predict(frame.drop(columns=rows["columns"][0]))
+
+
+@pytest.mark.parametrize("model", ["session_duration", "next_intent"])
+def test_the_command_line_of_mlflow_predicts(model: str, world: Settings, tmp_path: Path) -> None:
+    uri, golden, rows = golden_of(world, model)
+    (tmp_path / "rows.json").write_text(json.dumps({"dataframe_split": rows}))
+    command = [
+        *(sys.executable, "-m", "mlflow", "models", "predict", "--model-uri", uri),
+        *("--input-path", str(tmp_path / "rows.json"), "--content-type", "json"),
+        *("--output-path", str(tmp_path / "out.json"), "--env-manager", "local"),
+    ]
+    environment = os.environ | {"MLFLOW_TRACKING_URI": world.mlflow_url}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "out.json").read_text())["predictions"]
+    if found and isinstance(found[0], dict):
+        found = [list(row.values()) for row in found]
+    wanted = outputs_of(golden)
+    np.testing.assert_allclose(np.array(found).reshape(wanted.shape), wanted, rtol=1e-6)
