@@ -6,7 +6,7 @@ grows with the batches, not with the log.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ from feature_repo.engine.program import Program, compile_program
 from feature_repo.engine.projection import is_type, log_times_us
 from feature_repo.stores.forgotten import ForgottenFile
 from streaming.log.files import FileLogReader
-from streaming.log.frames import Frame, LogReader
+from streaming.log.frames import Frame, LogReader, Unreadable
 from streaming.log.reading import until_quiet
 from training.archive import archive_files, unreadable
 
@@ -45,15 +45,17 @@ def archive_log(
     read before one that was known earlier. Events after `end` are not read, nor are types that
     neither belong to a session nor to a feature, nor customers whose forgetting is under way.
 
-    Raises (on reading):
-        DatasetError: there is no archive, or a file in it is another's.
+    Its files are listed once: what a stream adds meanwhile is not read, however often it is opened.
+
+    Raises:
+        DatasetError: there is no archive; on reading, a file in it is another's.
     """
     program = compile_program(feature_set, feature_set.entity(CUSTOMER.name))
+    by_partition: dict[str, list[Path]] = {}
+    for file in archive_files(settings):
+        by_partition.setdefault(file.stem.rpartition("-")[0], []).append(file)
 
     def batches() -> Batches:
-        by_partition: dict[str, list[Path]] = {}
-        for file in archive_files(settings):
-            by_partition.setdefault(file.stem.rpartition("-")[0], []).append(file)
         streams = [_stream(settings, files, program, end, rows) for files in by_partition.values()]
         for merged in _merged(streams):
             yield 0, merged
@@ -71,24 +73,36 @@ def file_log(path: Path, feature_set: FeatureSet, rows: int = ROWS) -> Log:
     def batches() -> Batches:
         # In one partition: the file's own order is that in which its events were known.
         reader = FileLogReader(path, feature_set, {(CUSTOMER.name, 0): None}, rows, shards=1)
-        yield from reader_batches(reader, quiet_s=0.0)
+        yield from reader_batches(reader, quiet_s=None)
 
     return batches
 
 
-def reader_batches(reader: LogReader, quiet_s: float) -> Batches:
-    """Customers' frames of a log that is open, until no more than a trickle comes; closes it.
+def reader_batches(reader: LogReader, quiet_s: float | None) -> Batches:
+    """Customers' frames of a log that is open; closes it afterwards.
+
+    Args:
+        quiet_s: ends once no more than a trickle has come for so long; None: where the log ends.
 
     Trap: each partition has its own time. One that is read ahead of another teaches what was not
     known yet in that other's time.
     """
     try:
-        for entries in until_quiet(reader, quiet_s):
+        polls = _to_the_end(reader) if quiet_s is None else until_quiet(reader, quiet_s)
+        for entries in polls:
             for entry in entries:
                 if isinstance(entry, Frame) and entry.entity == CUSTOMER.name:
                     yield entry.partition, entry.events
     finally:
         reader.close()
+
+
+def _to_the_end(reader: LogReader) -> Iterator[Sequence[Frame | Unreadable]]:
+    while True:
+        try:
+            yield reader.poll()
+        except StopIteration:
+            return
 
 
 def _stream(

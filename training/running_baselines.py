@@ -64,7 +64,7 @@ class RunningWeibull:
         self._most = most
         self._rng = np.random.default_rng(seed)
         # Group and log1p(seconds).
-        self._kept = np.zeros((1_024, 2))
+        self._kept = np.zeros((min(1_024, most), 2))
         self._seen = 0
         self._batches = 0
         self._fitted: WeibullExpectation | None = None
@@ -86,13 +86,13 @@ class RunningWeibull:
         self._batches += 1
 
     def _keep(self, new: Floats) -> None:
-        room = max(self._most - self._seen, 0)
-        end = self._seen + len(new[:room])
-        while end > len(self._kept):
+        held = min(self._seen, self._most)
+        first, rest = new[: self._most - held], new[self._most - held :]
+        while held + len(first) > len(self._kept):
             self._kept = np.concatenate([self._kept, np.zeros_like(self._kept)])[: self._most]
-        self._kept[self._seen : end] = new[:room]
-        numbers = np.arange(self._seen + len(new[:room]), self._seen + len(new))
-        places = self._rng.integers(0, numbers + 1)
-        chosen = places < self._most
-        self._kept[places[chosen]] = new[room:][chosen]
+        self._kept[held : held + len(first)] = first
         self._seen += len(new)
+        # Row number n of all stays with a chance of most / n, in a place of any.
+        places = self._rng.integers(0, np.arange(self._seen - len(rest), self._seen) + 1)
+        chosen = places < self._most
+        self._kept[places[chosen]] = rest[chosen]
