@@ -53,6 +53,8 @@ def log_examples(
 
     Raises:
         DatasetError: it holds no event.
+
+    Trap: a live log holds more when it is opened again; the fingerprint is of the first reading.
     """
     digest, events, first_us, last_us = hashlib.sha256(repr(start).encode()), 0, None, 0
     for partition, batch in opened():

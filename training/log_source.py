@@ -6,9 +6,9 @@ grows with the batches, not with the log.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from feature_repo.contracts.events import OUTSIDE_SESSION, TIMESTAMP, EventType
+from feature_repo.contracts.events import OUTSIDE_SESSION, TIMESTAMP, EventType, to_epoch_us
 from feature_repo.contracts.feature_set import FeatureSet
 from feature_repo.contracts.features import CUSTOMER
 from feature_repo.contracts.settings import Settings
@@ -34,6 +34,8 @@ Batches = Iterator[tuple[int, pa.RecordBatch]]
 Log = Callable[[], Batches]
 
 ROWS = 65_536
+# A device's clock runs ahead by this much at most: the dataflow's bound.
+_ALLOWED_AHEAD = timedelta(hours=1)
 
 
 def archive_log(
@@ -73,22 +75,36 @@ def file_log(path: Path, feature_set: FeatureSet, rows: int = ROWS) -> Log:
     def batches() -> Batches:
         # In one partition: the file's own order is that in which its events were known.
         reader = FileLogReader(path, feature_set, {(CUSTOMER.name, 0): None}, rows, shards=1)
-        yield from reader_batches(reader, quiet_s=None)
+        yield from _frames(reader, _to_the_end(reader))
 
     return batches
 
 
-def reader_batches(reader: LogReader, quiet_s: float | None) -> Batches:
-    """Customers' frames of a log that is open; closes it afterwards.
+def live_batches(
+    reader: LogReader,
+    quiet_s: float,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Batches:
+    """Customers' events of a live log (Valkey, Kafka), until no more than a trickle comes.
+
+    The reader is closed afterwards. Events from ahead of the clock are left out, as the dataflow
+    leaves them out: one of them would make all that follow late.
 
     Args:
-        quiet_s: ends once no more than a trickle has come for so long; None: where the log ends.
+        quiet_s: for how long no more than a trickle must have come.
 
     Trap: each partition has its own time. One that is read ahead of another teaches what was not
     known yet in that other's time.
     """
+    for partition, events in _frames(reader, until_quiet(reader, quiet_s)):
+        limit_us = to_epoch_us(now() + _ALLOWED_AHEAD)
+        happened = events.column("event_time").cast(pa.int64()).to_numpy()
+        timely = np.maximum(log_times_us(events), happened) <= limit_us
+        yield partition, events if timely.all() else events.filter(pa.array(timely))
+
+
+def _frames(reader: LogReader, polls: Iterable[Sequence[Frame | Unreadable]]) -> Batches:
     try:
-        polls = _to_the_end(reader) if quiet_s is None else until_quiet(reader, quiet_s)
         for entries in polls:
             for entry in entries:
                 if isinstance(entry, Frame) and entry.entity == CUSTOMER.name:

@@ -187,6 +187,38 @@ def test_a_click_log_from_its_file(clicks: Settings, tmp_path: Path) -> None:
     assert found.held_out.frame["session_corridor_last"].null_count() == len(found.held_out.target)
 
 
+def test_a_later_label_cannot_change_an_earlier_prediction(
+    clicks: Settings, tmp_path: Path
+) -> None:
+    events = session_events(4_000, 800, corridors=False, seed=3)
+    later = START + timedelta(days=6)
+    # From then on every session is its first half minute, so the labels are others.
+    began = pl.col("event_time").diff().over("customer_id") > timedelta(minutes=45)
+    start = pl.when(began.fill_null(value=True)).then(pl.col("event_time"))
+    short = pl.col("event_time") - start.forward_fill().over("customer_id") < timedelta(seconds=30)
+    changed = events.filter((pl.col("event_time") < later) | short)
+    found = []
+    for number, log in enumerate((events, changed)):
+        path = tmp_path / f"{number}.parquet"
+        pq.write_table(log.to_arrow().cast(EVENT_SCHEMA), path)
+        examples = log_examples(
+            NAME, file_log(path, FEATURE_SET), FEATURE_SET, stream_inputs(clicks, FEATURE_SET)
+        )
+        config = replace(QUICK, baseline_group="session_channel_last", burn_in=500, latest=100_000)
+        found.append(train(examples, config, lambda line: None).held_out)
+    plain, other = found
+    # In the order in which they closed: the same sessions up to where the labels part.
+    count = min(len(plain.target), len(other.target))
+    rows = [
+        side.frame.head(count).with_columns(label=side.target[:count]).hash_rows()
+        for side in (plain, other)
+    ]
+    same = int((rows[0] != rows[1]).arg_max() or 0)
+    assert 1_000 < same < 2_500
+    np.testing.assert_allclose(plain.prediction[:same], other.prediction[:same], atol=1e-5)
+    assert plain.prediction[-500:].mean() > other.prediction[-500:].mean() + 0.5
+
+
 def test_too_little_to_learn_from(remittance: Settings, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="stream events first"):
         build(settings_at(tmp_path))

@@ -1,23 +1,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import redis
 
 from feature_repo.contracts.errors import DatasetError, InputError
 from feature_repo.contracts.events import EVENT_SCHEMA, to_epoch_us
 from feature_repo.contracts.features import FEATURE_SET
 from feature_repo.contracts.settings import Settings
 from feature_repo.stores.forgotten import ForgottenFile, Tombstone, key_of
-from streaming.log.files import FileLogReader
 from streaming.log.frames import split_by_shard
+from streaming.log.valkey_streams import ValkeyLog, ValkeyLogReader
 from tests.training.sessions import START, session_events, settings_at, write_archive
-from training.log_source import archive_log, file_log, reader_batches
+from training.log_source import archive_log, file_log, live_batches
+from training.session_starts import SessionStarts
 
 MINUTE = timedelta(minutes=1)
 
@@ -117,12 +119,37 @@ def test_an_event_file_is_one_log(events: pl.DataFrame, tmp_path: Path) -> None:
         next(file_log(tmp_path / "nothing", FEATURE_SET)())
 
 
-def test_a_live_log_brings_customers_frames_alone(events: pl.DataFrame, tmp_path: Path) -> None:
-    path = tmp_path / "events.parquet"
-    pq.write_table(events.to_arrow().cast(EVENT_SCHEMA), path)
-    found = list(reader_batches(FileLogReader(path, FEATURE_SET, shards=3), quiet_s=0.2))
+def test_a_live_log_brings_customers_events_alone(
+    events: pl.DataFrame, client: redis.Redis[bytes]
+) -> None:
+    ahead = events.tail(1).with_columns(
+        event_id=pl.lit("ahead"), event_time=pl.col("event_time") + timedelta(days=30)
+    )
+    table = pl.concat([events, ahead]).to_arrow().cast(EVENT_SCHEMA).combine_chunks()
+    ValkeyLog(client, FEATURE_SET, shards=3).append(table.to_batches()[0])
+    positions = {("customer", shard): None for shard in range(3)}
+    reader = ValkeyLogReader(client, positions, stopped=lambda: False)
+    newest = events["event_time"].max()
+    assert isinstance(newest, datetime)
+    found = list(live_batches(reader, quiet_s=0.2, now=lambda: newest))
     assert {partition for partition, _ in found} == {0, 1, 2}
     assert sorted(ids(found)) == sorted(events["event_id"])
+
+    starts = {name: SessionStarts(FEATURE_SET, ["event_count_24h"]) for name in ("live", "file")}
+    live = [starts["live"].fold(*each) for each in found]
+    whole = [starts["file"].fold(0, table.to_batches()[0].slice(0, events.height))]
+    begun = {
+        name: {
+            (customer, int(at), count)
+            for each in side
+            for customer, at, count in zip(
+                each.customers, each.began_us, each.features["event_count_24h"], strict=True
+            )
+        }
+        for name, side in (("live", live), ("file", whole))
+    }
+    assert begun["live"] == begun["file"]
+    assert len(begun["live"]) > 400
 
 
 def test_no_archive_or_another_file_in_it(events: pl.DataFrame, tmp_path: Path) -> None:
