@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
@@ -18,6 +19,7 @@ from feature_repo.contracts.model_inputs import ModelInput, ModelInputs
 from feature_repo.contracts.settings import Settings
 from feature_repo.scoring.network import Network
 from tests.training.sessions import START, session_events, settings_at
+from training.champion import load_champion
 from training.configuration import load_config
 from training.dataset import join_features
 from training.duration_network import NAME, SERVICE, Config, build, stream_inputs, train
@@ -25,6 +27,7 @@ from training.growing_inputs import frame_of, with_new_categories
 from training.judging import Trained, judge
 from training.log_examples import log_examples
 from training.log_source import file_log
+from training.registry import register
 from training.session_starts import SessionStarts
 from training.sessions import closed_sessions
 
@@ -140,6 +143,26 @@ def test_what_is_registered_is_fed_the_rows_that_trees_are_fed(
     channel = candidate.inputs.inputs[candidate.inputs.names.index("session_channel_last")]
     assert sorted(channel.categories) == ["app", "web"]
     assert judge(trained, None).promote
+
+
+@pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
+def test_a_registered_version_is_a_champion_to_be_judged_by(
+    remittance: Settings, trained: Trained, tmp_path: Path
+) -> None:
+    settings = replace(remittance, mlflow_url=f"sqlite:///{tmp_path}/mlflow.db")
+    client = mlflow.MlflowClient(settings.mlflow_url)
+    client.create_experiment(NAME, artifact_location=str(tmp_path / "artifacts"))
+    version = register(settings, trained.candidate, trained.against_baseline)
+    client.set_registered_model_alias(NAME, "champion", str(version))
+    champion = load_champion(settings, NAME)
+    assert champion is not None
+    frame = trained.held_out.frame
+    scores, _ = trained.candidate.scorer.score(champion.inputs.matrix(frame))
+    np.testing.assert_allclose(champion.predict(frame), scores, rtol=0, atol=1e-6)
+    decision = judge(trained, champion)
+    assert decision.against == f"champion version {version}"
+    # It has learnt from the very sessions that it is judged on, and is still hardly better.
+    assert decision.ours == pytest.approx(decision.theirs, rel=0.03)
 
 
 def test_tables_and_pictures(trained: Trained) -> None:
