@@ -19,10 +19,11 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
 from feature_repo.contracts.settings import Settings
@@ -40,10 +41,12 @@ if TYPE_CHECKING:
 
 SEED = 7
 CUSTOMERS, DAYS = 20_000, 45
-# What the simulator makes durations of, as far as a model can see it.
+# What the simulator makes durations of, as far as a model can see it; the customer's own pace shows
+# in the session before.
 PLANTED = (
     "session_channel_last",
     "session_device_last",
+    "age_band",
     "tenure_days",
     "session_start_hour",
     "session_corridor_last",
@@ -84,16 +87,30 @@ def both(settings: Settings, group: str, burn_in: int | None) -> tuple[dict[str,
     network = duration_network.train(
         duration_network.build(settings), network_config, lambda line: print(line, flush=True)
     )
+    over_time = network.candidate.tables["errors_over_time"]
     found["network"] = judged(network, time.perf_counter() - began)
-    print(network.candidate.tables["errors_over_time"], flush=True)
+    found["network"]["rmse_in_lightgbm_test"] = late_rmse(over_time, judged_from(trees))
+    with pl.Config(tbl_rows=-1):
+        print(over_time.gather_every(max(over_time.height // 20, 1)), flush=True)
     return found, trees
 
 
+def judged_from(trees: Trained) -> datetime:
+    """From when on LightGBM is judged."""
+    return datetime.fromisoformat(str(trees.candidate.params["test_start"]))
+
+
+def late_rmse(over_time: pl.DataFrame, start: datetime) -> float:
+    """The network's error from an instant on: to a stretch, of the sessions of LightGBM's test."""
+    late = over_time.filter(pl.col("until") > start)
+    squares = late[duration_network.NAME].to_numpy() ** 2
+    return round(float(np.average(squares, weights=late["sessions"].to_numpy()) ** 0.5), 4)
+
+
 def floors(simulation: Simulation, trees: Trained) -> dict[str, Any]:
-    """What the planted truth leaves of the days on which LightGBM is judged, and all models."""
-    tested = str(trees.candidate.params["test_start"])
-    first = simulation.start.fromisoformat(tested).replace(hour=0, minute=0, second=0)
-    window = replace(simulation, start=first.replace(microsecond=0) + timedelta(days=1))
+    """The least possible error of customers' own visits on the days on which LightGBM is judged."""
+    first = judged_from(trees).replace(hour=0, minute=0, second=0, microsecond=0)
+    window = replace(simulation, start=first + timedelta(days=1))
     floor = duration_floor(window, redraws=_REDRAWS)
     return {
         "at_login": round(floor.at_login, 4),
@@ -119,6 +136,7 @@ def simulated(home: Path) -> dict[str, Any]:
     settings = simulated_store(home, simulation)
     found, trees = both(settings, "session_corridor_last", None)
     found["planted_drivers"] = drivers(trees)
+    found["leading_inputs"] = trees.candidate.importance["feature"].head(6).to_list()
     with pl.Config(tbl_rows=12):
         print(trees.candidate.importance.head(12), flush=True)
     found["floor"] = floors(simulation, trees)
