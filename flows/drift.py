@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 
 from feature_repo.contracts.settings import Settings
 from flows.events import DRIFT_ALARM, tell
-from flows.outcomes import inline_picture, may_pass
+from flows.outcomes import inline_picture, may_pass, table_rows
 from training.drift import INPUT_BOUND, LEAST_ROWS, OUTPUT_BOUND, Drift
 from training.drift import drift as drift_of
 from training.session_duration import NAME
@@ -55,16 +55,7 @@ def show(found: Drift, alarming: list[str]) -> None:
         f"{found.model} version {found.version}: {found.rows} rows of the {found.source} from "
         f"{found.start:%F %T} to {found.end:%F %T}"
     )
-    rounded = {"psi": 4, "noise": 4, "missing_before": 4, "missing_now": 4, "importance": 4}
-    create_table_artifact(
-        key=f"{key}-drift",
-        table=[
-            {name: round(value, rounded[name]) if name in rounded and value is not None else value
-             for name, value in row.items()}
-            for row in found.columns.to_dicts()
-        ],
-        description=said,
-    )  # fmt: skip
+    create_table_artifact(key=f"{key}-drift", table=table_rows(found.columns), description=said)
     create_image_artifact(
         key=f"{key}-drift-picture",
         image_url=inline_picture(found.picture(alarming)),
@@ -95,9 +86,10 @@ def drift(  # noqa: PLR0917 - whose, which window, and what counts as drift
 
     Args:
         model: its name, as in the registry.
-        start, end: window, with time zone; by default the latest week.
-        input_bound, output_bound: population stability index of an input, and of a prediction,
-            beyond which it has drifted.
+        start: of the window, with time zone; by default a week before its end.
+        end: of the window; by default now, or the last event there is.
+        input_bound: population stability index beyond which an input has drifted.
+        output_bound: the same of a prediction.
         least_rows: fewer rows than so many are an error.
 
     Raises:

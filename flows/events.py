@@ -9,6 +9,12 @@ from prefect.events import DeploymentEventTrigger, emit_event
 PARITY_ALARM = "daima.parity.alarm"
 DRIFT_ALARM = "daima.drift.alarm"
 LABELS_ARRIVED = "daima.labels.arrived"
+# What starts a model's retraining, in words.
+_STARTS = {
+    PARITY_ALARM: "What was served differs from the offline store",
+    DRIFT_ALARM: "What the champion is fed, or predicts, has drifted from its training data",
+    LABELS_ARRIVED: "Labels enough have arrived since the champion was trained",
+}
 
 
 def resource(model: str) -> str:
@@ -34,9 +40,10 @@ def retrain_on(model: str) -> list[DeploymentEventTrigger]:
     return [
         DeploymentEventTrigger(
             name=f"{model} on {event}",
+            description=f"{meaning}: {model} is retrained.",
             expect={event},
             match={"prefect.resource.id": resource(model)},
             parameters={"model": model},
         )
-        for event in (PARITY_ALARM, DRIFT_ALARM, LABELS_ARRIVED)
+        for event, meaning in _STARTS.items()
     ]

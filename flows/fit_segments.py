@@ -13,7 +13,7 @@ from prefect.artifacts import create_image_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from feature_repo.contracts.settings import Settings
-from flows.outcomes import inline_picture, may_pass
+from flows.outcomes import inline_picture, may_pass, table_rows
 from training.configuration import load_config
 from training.segments import NAME, Config, Segments, fit_segments, publish, survival_pictures
 from training.sessions import Observed, observed_sessions
@@ -67,7 +67,7 @@ def show(segments: Segments) -> None:
     for name, found in segments.quantities.items():
         create_table_artifact(
             key=f"segments-{name.replace('_', '-')}",
-            table=found.table.sort("values", descending=True).to_dicts(),
+            table=table_rows(found.table.sort("values", descending=True)),
             description=f"Weibull distributions of {name} by corridor",
         )
     counts = segments.customers["segment"].value_counts(sort=True).to_dicts()
@@ -94,7 +94,8 @@ def fit_segments_flow(
     """Refresh the views `corridor_durations` and `customer_segment`.
 
     Args:
-        start, end: window of the sessions, with time zone; None for all there is.
+        start: of the sessions' window, with time zone; None for the first event there is.
+        end: of that window; None for the last event.
         changes: other values of `configs/segments.yaml`.
 
     Returns:

@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 
 from feature_repo.contracts.settings import Settings
 from flows.events import PARITY_ALARM, tell
-from flows.outcomes import may_pass
+from flows.outcomes import may_pass, table_rows
 from training.parity import Parity, compare
 from training.session_duration import NAME
 
@@ -63,7 +63,8 @@ def parity(
 
     Args:
         model: its name, as in the registry.
-        start, end: window, with time zone; by default the day that ended 15 minutes ago.
+        start: of the window, with time zone; by default a day before its end.
+        end: of the window; by default 15 minutes ago.
         bound: share of a feature's rows.
 
     Raises:
@@ -75,7 +76,7 @@ def parity(
     found: Parity = compare_served(model, settings, start, end)
     create_table_artifact(
         key=f"{model.replace('_', '-')}-parity",
-        table=found.features.to_dicts(),
+        table=table_rows(found.features),
         description=f"{found.rows} served rows of {model} from {start:%F %T} to {end:%F %T}",
     )
     alarming = found.alarming(bound)

@@ -26,7 +26,7 @@ from prefect.cache_policies import NO_CACHE
 
 from feature_repo.contracts.credentials import public_url
 from feature_repo.contracts.settings import Settings
-from flows.outcomes import inline_picture, may_pass
+from flows.outcomes import inline_picture, may_pass, table_rows
 from training.champion import load_champion
 from training.configuration import load_config
 from training.dataset import Examples
@@ -175,7 +175,7 @@ def publish(settings: Settings, trained: Trained, decision: Decision, outcome: R
     if decision.slices:
         create_table_artifact(
             key=f"{key}-slices",
-            table=decision.table().to_dicts(),
+            table=table_rows(decision.table()),
             description=f"{decision.metric} of version {outcome.version} and {decision.against}",
         )
     for name, picture in candidate.pictures.items():
@@ -203,7 +203,8 @@ def retrain(
 
     Args:
         model: its name, as in the registry.
-        start, end: window of the training data, with time zone; None for all there is.
+        start: of the training data's window, with time zone; None for the first event there is.
+        end: of that window; None for the last event.
         changes: other values of the model's configuration (`{"baseline_group":
             "session_channel_last"}` for a click log without corridors).
 

@@ -12,7 +12,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from feature_repo.contracts.settings import Settings
-from flows.outcomes import may_pass
+from flows.outcomes import may_pass, table_rows
 from training.scoring import Scores, publish_scores, score_all
 from training.session_duration import NAME
 
@@ -78,7 +78,7 @@ def score(model: str = NAME, at: datetime | None = None) -> int:
     described = scores.rows.select(f"{model}_prediction", f"{model}_probability").describe()
     create_table_artifact(
         key=f"{model.replace('_', '-')}-scores",
-        table=described.to_dicts(),
+        table=table_rows(described),
         description=f"{model} version {scores.version} as of {scores.at:%F %T}",
     )
     return written

@@ -59,8 +59,12 @@ def up(
             " Without: the servers alone, for events of your own."
         ),
     ] = True,
-    customers: Annotated[int | None, typer.Option(hidden=True, min=50)] = None,
-    days: Annotated[float | None, typer.Option(hidden=True, min=0.25)] = None,
+    customers: Annotated[
+        int | None, typer.Option(min=50, help="Simulated customers.", show_default="30000")
+    ] = None,
+    days: Annotated[
+        float | None, typer.Option(min=0.25, help="Days of their history.", show_default="2")
+    ] = None,
 ) -> None:
     """The local stack, kept running until Ctrl-C, with live traffic on every page.
 

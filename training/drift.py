@@ -25,6 +25,7 @@ from mlflow.exceptions import MlflowException
 
 from feature_repo.contracts.credentials import first_line, without_credentials
 from feature_repo.contracts.errors import DatasetError, ModelError
+from feature_repo.contracts.model_inputs import ModelInputs
 from feature_repo.contracts.settings import Settings
 from training.asked import asked, last_event
 from training.champion import Champion, load_champion
@@ -70,7 +71,7 @@ class Drift:
         rows: of them.
         columns: as `training.evaluation.stability.stability` gives them, an input or a prediction
             each, with `importance`: the share of all gain of an input, null of a prediction.
-        reference, matrix: what was compared.
+        inputs, reference, matrix: what was compared.
     """
 
     model: str
@@ -80,6 +81,7 @@ class Drift:
     end: datetime
     rows: int
     columns: pl.DataFrame
+    inputs: ModelInputs
     reference: Reference
     matrix: Floats
 
@@ -93,7 +95,14 @@ class Drift:
     def picture(self, alarming: Sequence[str]) -> bytes:
         """The least stable columns, then and now, as a PNG; some in red."""
         title = f"{self.model} version {self.version}: {self.rows:,} rows of the {self.source}"
-        return stability_picture(self.columns, self.reference, self.matrix, alarming, title)
+        return stability_picture(
+            self.columns,
+            self.reference,
+            self.matrix,
+            marked=alarming,
+            categories={item.feature: item.categories for item in self.inputs.inputs},
+            title=title,
+        )
 
 
 def drift(
@@ -140,7 +149,7 @@ def drift(
     found = stability(reference, fed, effective_rows(customers))
     return Drift(
         model, champion.version, source, first, last, len(matrix),
-        _with_importance(settings, champion, found), reference, fed,
+        _with_importance(settings, champion, found), champion.inputs, reference, fed,
     )  # fmt: skip
 
 

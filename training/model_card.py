@@ -5,6 +5,8 @@ The sections follow Mitchell et al., Model Cards for Model Reporting, FAT* 2019.
 
 from __future__ import annotations
 
+import re
+
 import polars as pl
 
 from training.candidate import Candidate
@@ -19,7 +21,8 @@ def model_card(candidate: Candidate, decision: Decision) -> str:
     inputs = candidate.inputs
     sections = [
         f"# {candidate.name}",
-        candidate.card or f"Predicts `{candidate.target}`.",
+        # Prefect's pages end a line where the text does.
+        re.sub(r"(?<!\n)\n(?!\n)", " ", candidate.card) or f"Predicts `{candidate.target}`.",
         "## Decision",
         f"**{'Promoted' if decision.promote else 'Rejected'}** against {decision.against}: "
         f"{decision.verdict}.",

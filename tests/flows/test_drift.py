@@ -12,6 +12,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 from feature_repo.contracts.errors import ModelError
+from feature_repo.contracts.model_inputs import ModelInput, ModelInputs
 from flows import drift as module
 from flows.drift import drift
 from flows.events import DRIFT_ALARM
@@ -23,6 +24,7 @@ pytestmark = [
     pytest.mark.xdist_group("prefect"),
 ]
 END = datetime(2025, 3, 10, tzinfo=UTC)
+INPUTS = ModelInputs("session_duration", (ModelInput("a", "event_count_7d", "Int64"),))
 NAMES = ("event_count_7d", "tenure_days", "prediction")
 
 
@@ -35,7 +37,7 @@ def found(shift: float, output: float = 0.0) -> Drift:
     )
     return Drift(
         "session_duration", 3, "feature log", END - timedelta(days=7), END, 2_000, columns,
-        reference, matrix,
+        INPUTS, reference, matrix,
     )  # fmt: skip
 
 

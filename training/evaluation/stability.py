@@ -14,7 +14,7 @@ Rows of one customer are alike, so n and m are Kish's effective numbers of custo
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -211,9 +211,22 @@ def _column(name: str, values: Floats, *, category: bool) -> Column:
 
 
 def stability_picture(
-    found: pl.DataFrame, reference: Reference, matrix: Floats, marked: Sequence[str], title: str
+    found: pl.DataFrame,
+    reference: Reference,
+    matrix: Floats,
+    *,
+    marked: Sequence[str],
+    categories: Mapping[str, Sequence[str]],
+    title: str,
 ) -> bytes:
-    """The least stable columns' indices, and the bins of the first three then and now, as a PNG."""
+    """The least stable columns' indices, and the bins of the first three then and now, as a PNG.
+
+    Args:
+        found, reference, matrix: of `stability`.
+        marked: columns in red.
+        categories: column -> the names that its numbers stand for.
+        title: above all.
+    """
     shown = found.head(15).reverse()
     figure = Figure(figsize=(11, 1.2 + 0.28 * max(shown.height, 14)), layout="constrained")
     figure.suptitle(title)
@@ -221,29 +234,31 @@ def stability_picture(
     bars = figure.add_subplot(grid[:, 0])
     colours = ["#bc4b51" if name in marked else "#2a6f97" for name in shown["column"]]
     bars.barh(shown["column"].to_list(), shown["psi"].to_list(), color=colours)
-    bars.set_xlabel("population stability index, noise taken off (red: beyond the bound)")
+    # Where nothing moved, nothing shows: the bars are not blown up to their width.
+    bars.set_xlim(0.0, max(1.1 * float(found["psi"].max() or 0.0), 0.5))  # type: ignore[arg-type]
+    bars.set_xlabel("stability index (red: drifted)")
     bars.spines[["top", "right"]].set_visible(False)
     names = [column.name for column in reference.columns]
     for row, name in enumerate(found["column"].head(3).to_list()):
-        _bins(figure.add_subplot(grid[row, 1]), reference, matrix, names.index(name), row == 0)
+        place = names.index(name)
+        axes = figure.add_subplot(grid[row, 1])
+        _bins(axes, reference.columns[place], matrix[:, place], categories.get(name, ()))
+        if not row:
+            axes.legend(fontsize=7, frameon=False)
     image = io.BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(image, format="png", dpi=100, metadata={"Software": None})
     return image.getvalue()
 
 
-def _bins(
-    axes: Any,
-    reference: Reference,
-    matrix: Floats,
-    place: int,
-    legend: bool,
-) -> None:
-    column = reference.columns[place]
-    now = column.shares_of(matrix[:, place])
+def _bins(axes: Any, column: Column, values: Floats, categories: Sequence[str]) -> None:
+    now = column.shares_of(values)
     labels = [
-        *(f"≤ {edge:.4g}" for edge in column.edges),
-        *(f"{value:g}" for value in column.values),
+        *(f"≤ {edge:.3g}" for edge in column.edges),
+        *(
+            categories[int(code)] if code < len(categories) else f"{code:g}"
+            for code in column.values
+        ),
         "more" if column.edges else "other",
         "none",
     ]
@@ -255,5 +270,3 @@ def _bins(
     axes.tick_params(axis="y", labelsize=7)
     axes.set_title(column.name, fontsize=8, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
-    if legend:
-        axes.legend(fontsize=7, frameon=False)

@@ -120,7 +120,17 @@ def test_other_columns_and_no_rows_are_errors() -> None:
 def test_its_picture_is_one() -> None:
     reference, today = of(rows(1_000, 1)), rows(1_000, 2, shift=1.0)
     found = stability(reference, today)
-    first = stability_picture(found, reference, today, ["normal"], "model version 1")
-    assert first.startswith(b"\x89PNG")
-    assert first == stability_picture(found, reference, today, ["normal"], "model version 1")
-    assert first != stability_picture(found, reference, today, [], "model version 1")
+
+    def drawn(*marked: str) -> bytes:
+        return stability_picture(
+            found,
+            reference,
+            today,
+            marked=marked,
+            categories={"category": ["app", "web"]},
+            title="model version 1",
+        )
+
+    assert drawn("normal").startswith(b"\x89PNG")
+    assert drawn("normal") == drawn("normal")
+    assert drawn("normal") != drawn()
