@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from feature_repo.contracts.errors import ModelError
+
 if TYPE_CHECKING:
     import torch
 
@@ -93,11 +95,20 @@ class Columns:
 
 
 class StreamedNetwork:
-    """A learner (`training.prequential.Learner`) of rows in which NaN is missing."""
+    """A learner (`training.prequential.Learner`) of rows in which NaN is missing.
+
+    Raises:
+        ModelError: torch is not installed.
+    """
 
     def __init__(self, columns: Columns, config: NetworkConfig) -> None:
-        import torch  # noqa: PLC0415 - an extra: training without it must go on working
-
+        try:
+            import torch  # noqa: PLC0415 - an extra: training without it must go on working
+        except ModuleNotFoundError as error:
+            raise ModelError(
+                "torch", expected="the extra that networks are trained with",
+                action="install it: pip install 'daima[torch]'",
+            ) from error  # fmt: skip
         self.columns = columns
         self.config = config
         self._rng = np.random.default_rng(config.seed)

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
+from feature_repo.contracts.errors import ModelError
 from feature_repo.scoring.network import Network
 from training.network_onnx import to_onnx
 from training.streamed_network import Columns, Floats, NetworkConfig, StreamedNetwork
@@ -139,3 +142,9 @@ def test_one_absurd_value_steers_nothing(network: StreamedNetwork) -> None:
 def test_the_sample_of_before_stays_small(network: StreamedNetwork) -> None:
     assert len(network._kept) == 500
     assert network._seen == 150 * 64
+
+
+def test_without_torch_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ModelError, match=r"pip install 'daima\[torch\]'"):
+        StreamedNetwork(COLUMNS, CONFIG)
