@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from training.evaluation.metrics import LOG_LOSS, RMSE, ROC_AUC, Metric
-from training.importance import importance, importance_picture
+from training.importance import importance, importance_picture, permutation_importance
 
 ROWS = 4_000
 RNG = np.random.default_rng(1)
@@ -68,3 +68,23 @@ def test_the_same_table_and_picture_twice() -> None:
     picture = importance_picture(one, "title")
     assert picture.startswith(b"\x89PNG")
     assert picture == importance_picture(two, "title")
+
+
+def test_a_model_that_is_no_trees_is_told_by_what_it_misses() -> None:
+    rng = np.random.default_rng(3)
+    matrix = rng.normal(size=(4_000, 3))
+    matrix[::7, 2] = np.nan
+
+    def scores(rows: np.ndarray) -> np.ndarray:
+        return np.asarray(3 * rows[:, 1] + rows[:, 0])
+
+    before = matrix.copy()
+    found = permutation_importance(
+        ["some", "most", "none"], matrix, scores(matrix), RMSE, scores, seed=1
+    )
+    assert found["feature"].to_list() == ["most", "some", "none"]
+    # Shuffled, an input of weight w and variance 1 costs w times the root of 2.
+    assert found["permutation"].to_list() == pytest.approx([3 * 2**0.5, 2**0.5, 0.0], abs=0.1)
+    assert found["share"].to_list() == pytest.approx([0.75, 0.25, 0.0], abs=0.02)
+    np.testing.assert_array_equal(matrix, before)
+    assert importance_picture(found.drop("share"), "title").startswith(b"\x89PNG")
