@@ -275,6 +275,15 @@ call_within_day = _model_service(
     customer_financials,
     customer_history[["logins_90d", "failed_90d", "contacts_90d", "days_since_contact"]],
 )
+payment_fraud = _model_service(
+    "payment_fraud",
+    "Inputs of the model of whether a payment is fraud, known as it is submitted",
+    _ENDED_SESSION_INPUTS,
+    customer_profile[[*_PROFILE_INPUTS, "main_corridor", "preferred_channel"]],
+    customer_financials,
+    customer_history[_VALUE_INPUTS],
+    *(view for view in [_stream.get("counterparty_activity")] if view is not None),
+)
 next_intent = _model_service(
     "next_intent",
     "Inputs of the model of what the next session will be for, known as a session ends",

@@ -231,6 +231,7 @@ def _table(parts: Sequence[tuple[datetime, ScoredBatch, Sequence[int]]]) -> pa.T
         "alias": pa.array(_each(parts, lambda b, _: b.alias), _CATEGORY),
         "customer": pa.array(_each(parts, lambda b, row: b.customers[row]), pa.string()),
         "corridor": pa.array(_each(parts, lambda b, row: b.corridors[row]), _CATEGORY),
+        "counterparty": pa.array(_each(parts, lambda b, _: b.counterparty), pa.string()),
         "context": pa.array(_each(parts, lambda b, _: _json(b.context)), _CATEGORY),
         "score": pa.array(_each(parts, lambda b, row: b.scores[row]), pa.float64()),
         "prediction": pa.array(_each(parts, lambda b, row: b.predictions[row]), pa.float64()),

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import lightgbm as lgb
+import numpy as np
+import numpy.typing as npt
 
 from feature_repo.contracts.errors import DatasetError
 from feature_repo.contracts.model_inputs import ModelInputs
@@ -80,6 +82,7 @@ def boost(  # noqa: PLR0917 - what is learnt, from what, and who is told
     target: Floats,
     split: TimeSplit,
     report: Callable[[str], None],
+    train_rows: npt.NDArray[np.int64] | None = None,
 ) -> lgb.Booster:
     """Grow trees on the training part until the validation part gains nothing more.
 
@@ -89,12 +92,15 @@ def boost(  # noqa: PLR0917 - what is learnt, from what, and who is told
         matrix: (n, width) of all examples.
         target: (n,).
         report: gets a line every 50 rounds.
+        train_rows: places of the rows to learn from; None for the whole training part.
 
     Returns:
         The booster, cut to its best round; its `best_score["validation"]` has the metric.
     """
 
-    def part(rows: slice, reference: lgb.Dataset | None = None) -> lgb.Dataset:
+    def part(
+        rows: slice | npt.NDArray[np.int64], reference: lgb.Dataset | None = None
+    ) -> lgb.Dataset:
         return lgb.Dataset(
             matrix[rows],
             target[rows],
@@ -104,7 +110,7 @@ def boost(  # noqa: PLR0917 - what is learnt, from what, and who is told
             params=dict(params),
         )
 
-    train_part = part(split.train)
+    train_part = part(split.train if train_rows is None else train_rows)
     return lgb.train(
         dict(params),
         train_part,

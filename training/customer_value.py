@@ -25,7 +25,7 @@ from training.configuration import load_config
 from training.dataset import Examples, join_features
 from training.evaluation.baselines import GroupMean
 from training.evaluation.bootstrap import paired_interval
-from training.evaluation.gate import HeldOut, beats_baseline
+from training.evaluation.gate import HeldOut, beats_baseline, closest
 from training.evaluation.metrics import MEAN_ABSOLUTE_ERROR, POISSON_DEVIANCE, RMSE, Floats
 from training.history import check_history, fill_history
 from training.importance import gain_importance
@@ -166,9 +166,8 @@ def train(examples: Examples, config: Config, report: Callable[[str], None] = lo
         )
         for name, side in sides.items()
     }
-    # It must beat both: what counts is the one that it beats by least.
-    closest = min(decisions, key=lambda name: (decisions[name].promote, decisions[name].theirs))
-    decision = decisions[closest]
+    hardest = closest(POISSON_DEVIANCE, decisions)
+    decision = decisions[hardest]
     percentiles = spread.at(predicted)
     metrics = {
         "poisson_deviance": decision.ours,
@@ -192,7 +191,7 @@ def train(examples: Examples, config: Config, report: Callable[[str], None] = lo
     return prepared.trained(
         scorer,
         POISSON_DEVIANCE,
-        sides[closest],
+        sides[hardest],
         decision,
         target=TARGET,
         unit="USD cents",

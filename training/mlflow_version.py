@@ -31,7 +31,8 @@ class Version(PythonModel):  # type: ignore[misc]
             providers=["CPUExecutionProvider"],
         )
 
-    def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+    # Without type hints: MLflow takes them for a schema of its own.
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """A score a row of a DataFrame whose columns are those of the signature."""
         del context, params
         rows = model_input.to_numpy(dtype=np.float64)

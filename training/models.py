@@ -8,7 +8,13 @@ from typing import Any, Protocol
 
 from feature_repo.contracts.errors import ModelError
 from feature_repo.contracts.settings import Settings
-from training import call_within_day, customer_value, next_intent, session_duration
+from training import (
+    call_within_day,
+    customer_value,
+    next_intent,
+    payment_fraud,
+    session_duration,
+)
 from training.dataset import Examples
 from training.judging import Trained
 
@@ -24,7 +30,7 @@ class ModelModule(Protocol):
 
 MODELS: dict[str, Any] = {
     module.NAME: module
-    for module in (session_duration, call_within_day, next_intent, customer_value)
+    for module in (session_duration, call_within_day, payment_fraud, next_intent, customer_value)
 }
 
 

@@ -14,7 +14,10 @@ from training.archive import remembered, scan_archive, unreadable
 from training.champion import champion_tags
 
 # Model -> the type of event whose labels it learns from.
-LABELLED: Mapping[str, EventType] = {"call_within_day": EventType.LOGIN}
+LABELLED: Mapping[str, EventType] = {
+    "call_within_day": EventType.LOGIN,
+    "payment_fraud": EventType.PAYMENT_SUBMITTED,
+}
 _COLUMNS = (
     "customer_id", "event_id", "event_time", "event_type", "label_event_id", "label_arrival_time",
 )  # fmt: skip

@@ -99,8 +99,9 @@ def served_rows(folder: Path, start: datetime, end: datetime) -> pl.DataFrame:
     if not parts:
         return pl.DataFrame()
     text = pl.col("version", "customer", "corridor").cast(pl.String)
-    # Versions have different columns.
-    rows = pl.concat([part.with_columns(text) for part in parts], how="diagonal_relaxed")
+    # Versions have different columns; files of before have no counterparty.
+    nobody = pl.DataFrame(schema={"counterparty": pl.String})
+    rows = pl.concat([nobody, *(part.with_columns(text) for part in parts)], how="diagonal_relaxed")
     return rows.filter(pl.col("at").is_between(start, end, closed="left"))
 
 
@@ -110,6 +111,7 @@ def _compared(settings: Settings, model: str, version: str, rows: pl.DataFrame) 
     entities = rows.select(
         pl.col("customer").alias("customer_id"),
         "corridor",
+        pl.col("counterparty").alias("counterparty_id"),
         pl.col("as_of").alias("event_timestamp"),
         row=pl.int_range(pl.len()),
     )

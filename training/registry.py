@@ -181,13 +181,16 @@ def _log_model(candidate: Candidate) -> ModelInfo:
         for file, content in scorer.files().items():
             Path(folder, file).write_bytes(content)
             artifacts[Path(file).stem] = str(Path(folder, file))
-        return mlflow.pyfunc.log_model(
-            name=candidate.name,
-            python_model=str(_CODE),
-            artifacts=artifacts,
-            signature=signature,
-            pip_requirements=[*needed, f"onnxruntime=={installed('onnxruntime')}"],
-        )
+        with warnings.catch_warnings():
+            # There is a signature; the golden rows are the example.
+            warnings.filterwarnings("ignore", "(?s).*input example was not provided", UserWarning)
+            return mlflow.pyfunc.log_model(
+                name=candidate.name,
+                python_model=str(_CODE),
+                artifacts=artifacts,
+                signature=signature,
+                pip_requirements=[*needed, f"onnxruntime=={installed('onnxruntime')}"],
+            )
 
 
 def _signature(candidate: Candidate) -> ModelSignature:

@@ -74,7 +74,11 @@ def score_all(
         seen.sort("event_timestamp")
         .group_by("customer_id", maintain_order=True)
         .agg(pl.col("corridor").drop_nulls().last())
-        .with_columns(event_timestamp=pl.lit(moment).cast(pl.Datetime("us", "UTC")))
+        .with_columns(
+            # Nobody is being paid at this moment.
+            counterparty_id=pl.lit(None, pl.String),
+            event_timestamp=pl.lit(moment).cast(pl.Datetime("us", "UTC")),
+        )
     )
     frame = join_features(settings, champion.inputs.feature_service, entities).frame
     absent = [name for name in champion.inputs.stored.names if name not in frame.columns]

@@ -1,9 +1,10 @@
-"""The models of calls, intents and value on simulated worlds: figures against their baselines.
+"""The models of calls, fraud, intents and value on simulated worlds: figures against their baselines.
 
     python -m tests.benchmarks.models --json
 
-Two worlds with fixed seeds: 20,000 customers on 45 days for calls and intents; 2,000 customers on
-450 days for the 90-day value, whose train, validation and test snapshots lie 90 days apart.
+Three worlds with fixed seeds: 20,000 customers on 45 days for calls and intents; 10,000 on 100 days
+for fraud, whose labels take ten days; 2,000 on 450 days for the 90-day value, whose train,
+validation and test snapshots lie 90 days apart.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from training.models import model_named
 SEED = 7
 WORLDS: dict[str, tuple[int, int]] = {
     "call_within_day": (20_000, 45),
+    "payment_fraud": (10_000, 100),
     "next_intent": (20_000, 45),
     "customer_value": (2_000, 450),
 }

@@ -37,9 +37,16 @@ pytestmark = [
 ]
 DAYS = 30
 END = FIRST_DAY + timedelta(days=DAYS)
+# So many that each part of the data has some.
+FRAUDS = {"account_takeover": 10.0, "mules": 10.0, "card_testing": 10.0}
 QUICK: dict[str, dict[str, Any]] = {
     "session_duration": {},
     "call_within_day": {},
+    "payment_fraud": {
+        # Shorter than labels take: there are thirty days only.
+        "gap": "P1D", "treatments": ["none"], "min_data_in_leaf": 5,
+        "anomaly": {"hidden": [8, 2], "epochs": 2},
+    },
     "next_intent": {"within": "P2D", "gap": "P2DT3H"},
     "customer_value": {
         "horizon": "P4D", "gap": "P4D", "every": "P1D", "history": "P8D",
@@ -53,7 +60,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, valkey_of_module: str) -> Se
     """Three hundred customers, whose models are all champions."""
     home = tmp_path_factory.mktemp("served")
     settings = replace(
-        simulated_store(home, simulated_world(300, DAYS, seed=5)), redis=valkey_of_module
+        simulated_store(home, simulated_world(300, DAYS, seed=5, **FRAUDS)), redis=valkey_of_module
     )
     client = mlflow.MlflowClient(settings.mlflow_url)
     for model, changes in QUICK.items():
@@ -98,7 +105,8 @@ def test_it_answers_in_its_own_way(model: str, world: Settings, api: TestClient[
     assert len(first["explanation"]) == 3
     assert ("classes" in first) == (model == "next_intent")
     assert ("percentiles" in first) == (model == "customer_value")
-    if model == "call_within_day":
+    assert ("anomaly" in first) == (model == "payment_fraud")
+    if model in {"call_within_day", "payment_fraud"}:
         assert 0 < first["probability"] < 1
     if model == "next_intent":
         assert list(first["classes"]) == list(INTENTS)
@@ -142,7 +150,7 @@ def test_plain_mlflow_scores_the_golden_rows_as_serving_does(model: str, world: 
         mlflow.pyfunc.load_model(uri).predict(frame.drop(columns=rows["columns"][0]))
 
 
-@pytest.mark.parametrize("model", ["session_duration", "next_intent"])
+@pytest.mark.parametrize("model", ["session_duration", "next_intent", "payment_fraud"])
 def test_the_command_line_of_mlflow_predicts(model: str, world: Settings, tmp_path: Path) -> None:
     uri, golden, rows = golden_of(world, model)
     (tmp_path / "rows.json").write_text(json.dumps({"dataframe_split": rows}))

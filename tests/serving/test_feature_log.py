@@ -105,6 +105,7 @@ def test_a_row_says_everything_about_a_prediction(logged: FeatureLog, folder: Pa
         "alias": "champion",
         "customer": "c1",
         "corridor": "GB-NG",
+        "counterparty": None,
         "context": '{"amount_minor":5,"corridor":null,"device":null,"event_type":null}',
         "score": 0.5,
         "prediction": 2.0,

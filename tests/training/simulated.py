@@ -11,15 +11,16 @@ from feature_repo.contracts.settings import Settings
 from streaming.simulator import load_world, simulate
 from streaming.simulator.simulation import Simulation
 from tests.applied import apply_definitions
+from tests.streaming.simulator.conftest import with_effects
 from tests.training.sessions import settings_at, write_archive
 
 FIRST_DAY = datetime(2025, 6, 2, tzinfo=UTC)
 
 
-def simulated_world(customers: int, days: int, seed: int = 1) -> Simulation:
-    """So many days of the default world."""
+def simulated_world(customers: int, days: int, seed: int = 1, **strengths: float) -> Simulation:
+    """So many days of the default world; `strengths` of effects that are to be others."""
     return simulate(
-        load_world(),
+        with_effects(load_world(), **strengths),
         customers=customers,
         start=FIRST_DAY,
         end=FIRST_DAY + timedelta(days=days),

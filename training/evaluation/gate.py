@@ -7,6 +7,7 @@ candidate's rows (other inputs) counts as none, and the decision says so.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -115,6 +116,13 @@ def beats_baseline(
         f"{theirs:.4f}: difference {ours - theirs:+.4f}, 95 % interval {interval}"
     )
     return Decision(better, baseline, metric.name, ours, theirs, interval, (verdict,))
+
+
+def closest(metric: Metric, decisions: Mapping[str, Decision]) -> str:
+    """Of several baselines, all of which are to be beaten, the one that is beaten by least, or
+    not at all."""
+    sign = -1.0 if metric.higher_is_better else 1.0
+    return min(decisions, key=lambda name: (decisions[name].promote, sign * decisions[name].theirs))
 
 
 def holds_against_champion(
