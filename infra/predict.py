@@ -71,12 +71,32 @@ def prediction_table(answer: dict[str, Any]) -> Table:
         ages = row["ages_s"].values()
         table.add_row(
             row["customer"],
-            f"{row['prediction']:,.1f} {row['unit'] or ''}".rstrip(),
+            _said(row),
             row["corridor"] or "-",
             ", ".join(f"{count} {status}" for status, count in statuses.most_common()),
             f"{min(ages):,.0f} s" if ages else "-",
         )
     return table
+
+
+def _said(row: Mapping[str, Any]) -> str:
+    """A prediction in words: the likeliest class, a chance, or a number with its percentiles.
+
+    >>> _said({"prediction": 1.0, "unit": "class", "classes": {"send": 0.3, "track": 0.7}})
+    'track (70 %)'
+    >>> _said({"prediction": 61.25, "unit": "s"})
+    '61.2 s'
+    """
+    if classes := row.get("classes"):
+        likeliest = max(classes, key=classes.__getitem__)
+        return f"{likeliest} ({100 * classes[likeliest]:.0f} %)"
+    if (chance := row.get("probability")) is not None:
+        return f"{100 * chance:.1f} %"
+    number = f"{row['prediction']:,.1f} {row['unit'] or ''}".rstrip()
+    if percentiles := row.get("percentiles"):
+        name, *_, last = percentiles
+        return f"{number} ({name} {percentiles[name]:,.0f}, {last} {percentiles[last]:,.0f})"
+    return number
 
 
 def run_predict(

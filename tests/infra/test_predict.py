@@ -7,13 +7,15 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from infra.cli import app
+from infra.predict import prediction_table
 
-ANSWER = {
+ANSWER: dict[str, Any] = {
     "model": "session_duration",
     "version": "3",
     "alias": "champion",
@@ -78,6 +80,23 @@ def test_predictions_come_as_a_table(api: type[FakeApi]) -> None:
     assert "61.2 s" in row
     assert "GB-NG" in row
     assert "2 PRESENT, 1" in row
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"probability": 0.0214, "unit": "probability"}, "2.1 %"),
+        ({"classes": {"send": 0.3, "track": 0.7}, "unit": "class"}, "track (70 %)"),
+        (
+            {"percentiles": {"p10": 12.0, "p50": 60.0, "p90": 1234.0}, "unit": "USD cents"},
+            "61.2 USD cents (p10 12, p90 1,234)",
+        ),
+    ],
+)
+def test_each_kind_of_answer_is_said_in_its_own_way(more: dict[str, Any], said: str) -> None:
+    (row,) = ANSWER["predictions"]
+    table = prediction_table({**ANSWER, "predictions": [row | more]})
+    assert list(table.columns[1].cells) == [said]
 
 
 def test_options_are_passed_on_and_json_is_the_answer(api: type[FakeApi]) -> None:

@@ -254,7 +254,10 @@ def stability_picture(
 def _bins(axes: Any, column: Column, values: Floats, categories: Sequence[str]) -> None:
     now = column.shares_of(values)
     labels = [
-        *(f"≤ {edge:.3g}" for edge in column.edges),
+        *(
+            f"≤ {edge:.3g}" if place or len(column.edges) == 1 else "less"
+            for place, edge in enumerate(column.edges)
+        ),
         *(
             categories[int(code)] if code < len(categories) else f"{code:g}"
             for code in column.values
