@@ -15,7 +15,13 @@ import polars as pl
 from feature_repo.contracts.errors import DatasetError, ModelError
 from feature_repo.contracts.events import EventType
 from feature_repo.contracts.settings import Settings
-from training import call_within_day, customer_value, next_intent, session_duration
+from training import (
+    call_within_day,
+    customer_value,
+    next_intent,
+    payment_fraud,
+    session_duration,
+)
 from training.archive import check_window, remembered, scan_archive, shown, unreadable
 from training.configuration import load_config
 from training.history import LOOK_BACK, midnights
@@ -138,7 +144,7 @@ def _customers_at_midnights(settings: Settings, start: datetime, end: datetime) 
 ASKED: Mapping[str, Moments] = {
     session_duration.NAME: _session_starts,
     call_within_day.NAME: _logins,
-    "payment_fraud": _payments,
+    payment_fraud.NAME: _payments,
     next_intent.NAME: _session_ends,
     customer_value.NAME: _customers_at_midnights,
 }

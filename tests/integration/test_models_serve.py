@@ -25,6 +25,8 @@ from serving.catalog import load_catalog
 from serving.settings import ServingSettings
 from tests.serving.conftest import wait_until
 from tests.training.simulated import FIRST_DAY, simulated_store, simulated_world
+from training.champion import load_champion
+from training.drift import drift
 from training.history import publish_history
 from training.intents import INTENTS
 from training.models import MODELS
@@ -118,6 +120,22 @@ def test_it_answers_in_its_own_way(model: str, world: Settings, api: TestClient[
         assert first["prediction"] == pytest.approx(own, rel=0.7), "about what went before"
         assert nobody["prediction"] < 0.05 * first["prediction"]
         assert first["statuses"]["customer_history:sent_daily_ref_minor"] == "PRESENT"
+
+
+@pytest.mark.parametrize("model", sorted(QUICK))
+def test_its_inputs_and_predictions_are_watched_for_drift(model: str, world: Settings) -> None:
+    found = drift(world, model, least_rows=50)
+    champion = load_champion(world, model)
+    assert champion is not None
+    outputs = found.columns.filter(pl.col("importance").is_null())["column"].to_list()
+    assert set(found.columns["column"]) == {*champion.inputs.columns, *outputs}
+    if model == "next_intent":
+        assert {f"prediction[{intent}]" for intent in INTENTS} <= set(outputs)
+    else:
+        assert "prediction" in outputs
+    # Two weeks of a world that is thirty days old: what counts over longer has grown, and tells.
+    assert found.columns["psi"].max() > 0.1  # type: ignore[operator]
+    assert found.picture(found.alarming()).startswith(b"\x89PNG")
 
 
 def golden_of(world: Settings, model: str) -> tuple[str, Golden, dict[str, Any]]:
