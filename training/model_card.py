@@ -21,8 +21,7 @@ def model_card(candidate: Candidate, decision: Decision) -> str:
     inputs = candidate.inputs
     sections = [
         f"# {candidate.name}",
-        # Prefect's pages end a line where the text does.
-        re.sub(r"(?<!\n)\n(?!\n)", " ", candidate.card) or f"Predicts `{candidate.target}`.",
+        joined(candidate.card) or f"Predicts `{candidate.target}`.",
         "## Decision",
         f"**{'Promoted' if decision.promote else 'Rejected'}** against {decision.against}: "
         f"{decision.verdict}.",
@@ -68,6 +67,15 @@ def model_card(candidate: Candidate, decision: Decision) -> str:
         "says.",
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def joined(text: str) -> str:
+    """A text's paragraphs as a line each: Prefect's pages end a line where the text does.
+
+    >>> joined("How long will\\nit last?\\n\\nFor planning.")
+    'How long will it last?\\n\\nFor planning.'
+    """
+    return re.sub(r"(?<!\n)\n(?!\n)", " ", text)
 
 
 def table(frame: pl.DataFrame) -> str:
