@@ -1,7 +1,8 @@
 """Every Feast object, in one file: `feast apply` imports this folder's files by bare name.
 
 Stream features derive from the feature set (`contracts/features.py`, or the module that
-`DAIMA_DEFINITIONS` names), batch features from `contracts/batch_views.py`. The state of each entity
+`DAIMA_DEFINITIONS` names), batch features from `contracts/batch_views.py`, what models are fed from
+`contracts/model_services.py`. The state of each entity
 is one feature view; each view of the set is an on-demand view over it, which is given `as_of_us`.
 Sources are folders of date-partitioned Parquet under `DAIMA_HOME`, by absolute path: a relative one
 means one thing to `feast apply` and another to a read.
@@ -29,7 +30,8 @@ from feast.types import Array, Bytes, Float64, Int64, String
 from feature_repo.contracts.batch_views import BATCH_VIEWS, BatchView
 from feature_repo.contracts.definition import Dtype
 from feature_repo.contracts.feature_set import EntityKey, View, load_feature_set
-from feature_repo.contracts.features import CORRIDOR, CUSTOMER
+from feature_repo.contracts.features import CORRIDOR, CUSTOMER, CUSTOMER_SESSION
+from feature_repo.contracts.model_services import MODEL_SERVICES, ModelService
 from feature_repo.contracts.outlook import (
     OUTLOOK_FEATURES,
     OUTLOOK_MEANINGS,
@@ -147,12 +149,6 @@ _states = {key.name: _state_view(key) for key in _set.entities}
 _stream = {view.name: _on_demand_view(view) for view in _set.views}
 
 _batch = {view.name: _batch_view(view) for view in BATCH_VIEWS}
-customer_profile = _batch["customer_profile"]
-customer_financials = _batch["customer_financials"]
-customer_history = _batch["customer_history"]
-corridor_costs = _batch["corridor_costs"]
-corridor_durations = _batch["corridor_durations"]
-customer_segment = _batch["customer_segment"]
 
 
 def _outlook() -> DeclaredView | None:
@@ -164,7 +160,7 @@ def _outlook() -> DeclaredView | None:
     source = outlook_source(_settings.definitions)
     return DeclaredView(
         name=OUTLOOK_VIEW,
-        sources=[state, corridor_durations, reading],
+        sources=[state, _batch["corridor_durations"], reading],
         schema=[Field(name=name, dtype=_FEAST[dtype]) for name, dtype in OUTLOOK_FEATURES.items()],
         mode="python",
         udf=rehydrate_udf_from_source(source, preferred_name=OUTLOOK_VIEW),
@@ -188,121 +184,35 @@ def _scores(model: str, meaning: str) -> FeatureView:
     )
 
 
-# What models asked at a login are fed of its session; another feature set may lack it.
-_SESSION_INPUTS = [
-    "session_start_hour",
-    "session_start_weekday",
-    "session_corridor_last",
-    "session_channel_last",
-    "session_device_last",
-    "previous_session_seconds_since_event",
-    "previous_session_duration_s",
-    "previous_session_event_count",
-]
-# ... and as it ends.
-_ENDED_SESSION_INPUTS = [
-    *_SESSION_INPUTS,
-    "session_duration_s",
-    "session_event_count",
-    "session_page_view_count",
-    "session_action_count",
-    "session_payment_submitted_count",
-    "session_payment_failed_count",
-    "session_page_distinct_count",
-    "session_payable_total_ref_minor_last",
-]
-_VALUE_INPUTS = [
-    "history_days",
-    "logins_90d",
-    "transfers_90d",
-    "failed_90d",
-    "contacts_90d",
-    "days_since_transfer",
-    "days_since_contact",
-    "sent_90d_ref_minor",
-    "sent_daily_ref_minor",
-    "sent_recent_share",
-    "largest_90d_ref_minor",
-    "balance_mean_90d_ref_minor",
-]
-_history = [
-    each.name for view in BATCH_VIEWS if view.name == "customer_history" for each in view.fields
-]
-_INTENT_INPUTS = [
-    "logins_90d",
-    "days_since_transfer",
-    "balance_mean_90d_ref_minor",
-    # As declared: Feast's own `schema` is in another order in each process, and the order is part
-    # of a version's fingerprint.
-    *(name for name in _history if "intent" in name),
-    *(name for name in _history if name.startswith("share_")),
-]
-_PROFILE_INPUTS = ["tenure_days", "age_band", "kyc_level", "recipient_count"]
-
-
-def _model_service(
-    model: str, description: str, session_inputs: list[str], *batch_views: FeatureView
-) -> FeatureService | None:
-    """A model's inputs: of the session, of activity, of batch views; None where the set lacks
-    them."""
-    session, activity = _stream.get("customer_session"), _stream.get("customer_activity")
-    if session is None or activity is None:
-        return None
-    if not {field.name for field in session.features}.issuperset(session_inputs):
-        return None
+def _model_service(declared: ModelService) -> FeatureService | None:
+    """A model's inputs; None where the feature set lacks one of them."""
+    views = _stream | _batch
+    chosen = []
+    for name, features in declared.inputs:
+        view = views.get(name)
+        held = {field.name for field in view.features} if view is not None else set()
+        if view is None or not held.issuperset(features or ()):
+            return None
+        chosen.append(view if features is None else view[list(features)])
     return FeatureService(
-        name=model,
-        description=description,
-        features=[session[session_inputs], activity, *batch_views],
-        tags={"model": model},
+        name=declared.model,
+        description=declared.description,
+        features=chosen,
+        tags={"model": declared.model},
     )
 
 
 session_outlook = _outlook()
-session_duration = _model_service(
-    "session_duration",
-    "Inputs of the model of how long a session lasts, known at its first event",
-    _SESSION_INPUTS,
-    customer_profile[_PROFILE_INPUTS],
-    customer_financials,
-    corridor_costs,
-)
-call_within_day = _model_service(
-    "call_within_day",
-    "Inputs of the model of whether a customer calls within a day, known at a login",
-    _SESSION_INPUTS,
-    customer_profile[_PROFILE_INPUTS],
-    customer_financials,
-    customer_history[["logins_90d", "failed_90d", "contacts_90d", "days_since_contact"]],
-)
-payment_fraud = _model_service(
-    "payment_fraud",
-    "Inputs of the model of whether a payment is fraud, known as it is submitted",
-    _ENDED_SESSION_INPUTS,
-    customer_profile[[*_PROFILE_INPUTS, "main_corridor", "preferred_channel"]],
-    customer_financials,
-    customer_history[_VALUE_INPUTS],
-    *(view for view in [_stream.get("counterparty_activity")] if view is not None),
-)
-next_intent = _model_service(
-    "next_intent",
-    "Inputs of the model of what the next session will be for, known as a session ends",
-    _ENDED_SESSION_INPUTS,
-    customer_profile[_PROFILE_INPUTS],
-    customer_financials[["balance_ref_minor", "monthly_income_ref_minor"]],
-    customer_history[_INTENT_INPUTS],
-)
-# Of batch views alone; where the set is another, so are its models.
-customer_value = call_within_day and FeatureService(
-    name="customer_value",
-    description="Inputs of the model of what a customer sends in 90 days, known at any midnight",
-    features=[customer_history[_VALUE_INPUTS], customer_profile, customer_financials],
-    tags={"model": "customer_value"},
-)
+# Where the stream features are others, so are the models.
+_services = {
+    each.model: _model_service(each) for each in MODEL_SERVICES if CUSTOMER_SESSION.name in _stream
+}
 # `feast apply` takes what this module holds by name, not what lies in a dict.
 globals().update(
     {f"entity_{name}": entity for name, entity in _entities.items()}
     | {score_view(model): _scores(model, meaning) for model, meaning in SCORED.items()}
     | {f"state_{name}": view for name, view in _states.items()}
     | {f"stream_{name}": view for name, view in _stream.items()}
+    | dict(_batch)
+    | {f"service_{name}": service for name, service in _services.items()}
 )

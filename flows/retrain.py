@@ -69,8 +69,8 @@ def build_dataset(
     logger, dataset = get_run_logger(), examples.dataset
     first, last = examples.window
     logger.info(
-        "%s examples of %s .. %s, %s inputs, data %s",
-        f"{dataset.frame.height:,}",
+        "%s of %s .. %s, %s inputs, data %s",
+        ", ".join(f"{name} {count:,}" for name, count in examples.counts.items()),
         f"{first:%Y-%m-%d %H:%M}",
         f"{last:%Y-%m-%d %H:%M}",
         len(dataset.inputs),

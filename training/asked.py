@@ -18,6 +18,7 @@ from feature_repo.contracts.settings import Settings
 from training import (
     call_within_day,
     customer_value,
+    duration_network,
     next_intent,
     payment_fraud,
     session_duration,
@@ -143,6 +144,7 @@ def _customers_at_midnights(settings: Settings, start: datetime, end: datetime) 
 # Model -> its moments.
 ASKED: Mapping[str, Moments] = {
     session_duration.NAME: _session_starts,
+    duration_network.NAME: _session_starts,
     call_within_day.NAME: _logins,
     payment_fraud.NAME: _payments,
     next_intent.NAME: _session_ends,

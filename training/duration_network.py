@@ -48,13 +48,13 @@ from training.streamed_network import Columns, NetworkConfig, StreamedNetwork
 log = logging.getLogger(__name__)
 
 NAME = "session_duration_network"
-# Whose stream features it is fed.
-SERVICE = "session_duration"
 TARGET = "log1p_duration_s"
 WEIBULL = "Weibull expectation"
 # Fewer judged sessions than this say nothing.
 MIN_SESSIONS = 50
 _LINES_EVERY = 50_000
+# At most one closed session for so many events is not judged.
+_EVENTS_A_BURNT = 10
 _CARD = """\
 How long will this session last? Asked at a session's first event, of customers of a remittance
 service; learnt from the stream, a micro-batch of closed sessions at a time. Meant for planning and
@@ -69,7 +69,7 @@ class Config(NetworkConfig):
     Attributes:
         baseline_group: the input by which both baselines group.
         micro_batch: closed sessions that are learnt from together.
-        burn_in: closed sessions before the first that is judged.
+        burn_in: closed sessions before the first that is judged; in a small log fewer.
         weibull_refit_every: micro-batches between fits of the Weibull distributions.
         weibull_sessions: closed sessions they are fitted to; of more, a uniform sample.
         latest: sessions on which a version is compared with a champion, the latest judged.
@@ -122,13 +122,19 @@ def build(
 
 
 def stream_inputs(settings: Settings, feature_set: FeatureSet) -> tuple[ModelInput, ...]:
-    """Those inputs of the service that the engine gives at an event of a customer, in its order.
+    """The inputs of its service, which the engine gives at an event of a customer.
 
     Raises:
-        DatasetError: the service is not applied.
+        DatasetError: the service is not applied, or has features that are not in the stream.
     """
     views = {view.name for view in feature_set.views_of(feature_set.entity(CUSTOMER.name))}
-    return tuple(item for item in service_inputs(settings, SERVICE) if item.view in views)
+    inputs = service_inputs(settings, NAME)
+    joined = [item.ref for item in inputs if item.view not in views]
+    if joined:
+        raise DatasetError(
+            f"feature service {NAME}", joined, f"features of {sorted(views)}", "leave them out"
+        )
+    return inputs
 
 
 def train(
@@ -143,7 +149,9 @@ def train(
     """
     began = time.perf_counter()
     inputs = ModelInputs(NAME, examples.dataset.inputs)
-    network, mean_name, judge = _learners(inputs, config)
+    # A small log has no fifty thousand sessions to warm up on.
+    burn_in = min(config.burn_in, examples.counts["events"] // _EVENTS_A_BURNT)
+    network, mean_name, judge = _learners(inputs, config, burn_in)
     starts = SessionStarts(examples.feature_set, inputs.names, examples.start)
     lines = 0
     for partition, events in examples.log():
@@ -159,7 +167,7 @@ def train(
         raise DatasetError(
             "closed sessions",
             judge.closed,
-            f"the burn-in of {config.burn_in:,}, and at least {MIN_SESSIONS} to be judged",
+            f"the burn-in of {burn_in:,}, and at least {MIN_SESSIONS} to be judged",
             "widen the window, stream more events, or set burn_in",
         )
     errors = judge.errors
@@ -186,6 +194,7 @@ def train(
     counts = examples.counts | {
         "sessions": judge.closed,
         "open": judge.open,
+        "burn_in": burn_in,
         "train": judge.trained,
         "test": errors.sessions,
         "late": starts.late,
@@ -229,12 +238,14 @@ def train(
     return trained
 
 
-def _learners(inputs: ModelInputs, config: Config) -> tuple[StreamedNetwork, str, Prequential]:
+def _learners(
+    inputs: ModelInputs, config: Config, burn_in: int
+) -> tuple[StreamedNetwork, str, Prequential]:
     """The network, the first baseline's name, and the loop over both baselines and it."""
     for name in (config.baseline_group, *config.periods):
         if name not in inputs.names:
             raise DatasetError(
-                "configuration", name, f"a stream feature of {SERVICE}", "name one of its inputs"
+                "configuration", name, f"a feature of the {NAME} service", "name one of its inputs"
             )
     group = inputs.names.index(config.baseline_group)
     if inputs.inputs[group].dtype != "String":
@@ -259,7 +270,7 @@ def _learners(inputs: ModelInputs, config: Config) -> tuple[StreamedNetwork, str
         ),
     }
     judge = Prequential(
-        learners, micro_batch=config.micro_batch, burn_in=config.burn_in, latest=config.latest
+        learners, micro_batch=config.micro_batch, burn_in=burn_in, latest=config.latest
     )
     return network, mean_name, judge
 

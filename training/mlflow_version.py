@@ -13,6 +13,7 @@ from typing import Any
 import lightgbm
 import numpy as np
 import onnxruntime
+import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
@@ -31,8 +32,7 @@ class Version(PythonModel):  # type: ignore[misc]
             providers=["CPUExecutionProvider"],
         )
 
-    # Without type hints: MLflow takes them for a schema of its own.
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> Any:
         """A score a row of a DataFrame whose columns are those of the signature."""
         del context, params
         rows = model_input.to_numpy(dtype=np.float64)

@@ -11,6 +11,7 @@ from feature_repo.contracts.settings import Settings
 from training import (
     call_within_day,
     customer_value,
+    duration_network,
     next_intent,
     payment_fraud,
     session_duration,
@@ -30,7 +31,14 @@ class ModelModule(Protocol):
 
 MODELS: dict[str, Any] = {
     module.NAME: module
-    for module in (session_duration, call_within_day, payment_fraud, next_intent, customer_value)
+    for module in (
+        session_duration,
+        duration_network,
+        call_within_day,
+        payment_fraud,
+        next_intent,
+        customer_value,
+    )
 }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 # Model -> what its prediction is, for the view's description.
 SCORED: Mapping[str, str] = {
     "session_duration": "seconds a session begun then would last",
+    "session_duration_network": "seconds a session begun then would last",
     "call_within_day": "score of a call within a day of a login then; see its probability",
     "payment_fraud": "score of fraud of a payment then, to somebody new; see its probability",
     "next_intent": "place of the likeliest intent among its classes; its chance as probability",
