@@ -87,6 +87,10 @@ def both(settings: Settings, group: str, burn_in: int | None) -> tuple[dict[str,
     network = duration_network.train(
         duration_network.build(settings), network_config, lambda line: print(line, flush=True)
     )
+    warmed_up = network.counts["sessions"] - network.counts["test"]
+    if warmed_up < network_config.burn_in:
+        # What the configuration was chosen on must not be judged.
+        raise SystemExit(f"judged after {warmed_up:,} sessions, not {network_config.burn_in:,}")
     over_time = network.candidate.tables["errors_over_time"]
     found["network"] = judged(network, time.perf_counter() - began)
     found["network"]["rmse_in_lightgbm_test"] = late_rmse(over_time, judged_from(trees))
