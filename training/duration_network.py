@@ -30,7 +30,7 @@ from training.archive import check_window
 from training.candidate import Candidate, golden_rows
 from training.dataset import service_inputs
 from training.errors_over_time import errors_picture
-from training.evaluation.gate import Decision, HeldOut, Tolerance
+from training.evaluation.gate import HeldOut, Tolerance
 from training.evaluation.metrics import RMSE
 from training.evaluation.slices import as_clusters
 from training.growing_inputs import frame_of, with_new_categories
@@ -40,8 +40,8 @@ from training.log_examples import LogExamples, log_examples
 from training.log_source import archive_log
 from training.network_onnx import to_onnx
 from training.prequential import Learner, Prequential
+from training.prequential_decision import decided
 from training.running_baselines import RunningMean, RunningWeibull
-from training.running_errors import Errors
 from training.session_starts import Happened, SessionStarts
 from training.streamed_network import Columns, NetworkConfig, StreamedNetwork
 
@@ -53,8 +53,6 @@ WEIBULL = "Weibull expectation"
 # Fewer judged sessions than this say nothing.
 MIN_SESSIONS = 50
 _LINES_EVERY = 50_000
-# At most one closed session for so many events is not judged.
-_EVENTS_A_BURNT = 10
 _CARD = """\
 How long will this session last? Asked at a session's first event, of customers of a remittance
 service; learnt from the stream, a micro-batch of closed sessions at a time. Meant for planning and
@@ -69,7 +67,9 @@ class Config(NetworkConfig):
     Attributes:
         baseline_group: the input by which both baselines group.
         micro_batch: closed sessions that are learnt from together.
-        burn_in: closed sessions before the first that is judged; in a small log fewer.
+        burn_in: closed sessions before the first that is judged.
+        events_a_burnt: at most one session for so many events is not judged: a small log has
+            fewer sessions to warm up on.
         weibull_refit_every: micro-batches between fits of the Weibull distributions.
         weibull_sessions: closed sessions they are fitted to; of more, a uniform sample.
         latest: sessions on which a version is compared with a champion, the latest judged.
@@ -81,6 +81,7 @@ class Config(NetworkConfig):
     baseline_group: str
     micro_batch: int
     burn_in: int
+    events_a_burnt: int
     weibull_refit_every: int
     weibull_sessions: int
     latest: int
@@ -90,7 +91,13 @@ class Config(NetworkConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        counts = (self.micro_batch, self.weibull_refit_every, self.weibull_sessions, self.latest)
+        counts = (
+            self.micro_batch,
+            self.events_a_burnt,
+            self.weibull_refit_every,
+            self.weibull_sessions,
+            self.latest,
+        )
         if min(counts) < 1 or self.burn_in < 0:
             raise ValueError("counts of 1 or more, and a burn_in of 0 or more")
         if min(self.periods.values(), default=1.0) <= 0:
@@ -149,8 +156,7 @@ def train(
     """
     began = time.perf_counter()
     inputs = ModelInputs(NAME, examples.dataset.inputs)
-    # A small log has no fifty thousand sessions to warm up on.
-    burn_in = min(config.burn_in, examples.counts["events"] // _EVENTS_A_BURNT)
+    burn_in = min(config.burn_in, examples.counts["events"] // config.events_a_burnt)
     network, mean_name, judge = _learners(inputs, config, burn_in)
     starts = SessionStarts(examples.feature_set, inputs.names, examples.start)
     lines = 0
@@ -160,7 +166,7 @@ def train(
         _step(judge, inputs, happened)
         if judge.closed >= (lines + 1) * _LINES_EVERY:
             lines = judge.closed // _LINES_EVERY
-            report(f"{judge.closed:,} sessions closed: {_standing(judge.errors)}")
+            report(f"{judge.closed:,} sessions closed: {judge.errors.standing()}")
 
     latest = judge.latest()
     if latest is None or judge.errors.sessions < MIN_SESSIONS:
@@ -171,7 +177,9 @@ def train(
             "widen the window, stream more events, or set burn_in",
         )
     errors = judge.errors
-    decision, metrics = _judged(errors, mean_name, config)
+    decision, metrics = decided(
+        errors, NAME, (mean_name, WEIBULL), resamples=config.bootstrap_resamples, seed=config.seed
+    )
     frame = frame_of(inputs, latest.rows)
     held_out = HeldOut(
         frame=frame,
@@ -283,38 +291,3 @@ def _step(judge: Prequential, inputs: ModelInputs, happened: Happened) -> None:
         (happened.closed, happened.closed_at, np.log1p(happened.duration_s)),
         happened.joined,
     )
-
-
-def _standing(errors: Errors) -> str:
-    if not errors.sessions:
-        return "none judged yet"
-    return "RMSE " + ", ".join(f"{name} {errors.rmse(name):.4f}" for name in errors.names)
-
-
-def _judged(errors: Errors, mean_name: str, config: Config) -> tuple[Decision, dict[str, float]]:
-    """The decision against the stronger baseline, which is that against both; and all figures."""
-    intervals = {
-        name: errors.difference(NAME, name, resamples=config.bootstrap_resamples, seed=config.seed)
-        for name in (mean_name, WEIBULL)
-    }
-    stronger = min(intervals, key=errors.rmse)
-    better = all(interval.below_zero for interval in intervals.values())
-    ours, theirs = errors.rmse(NAME), errors.rmse(stronger)
-    verdict = (
-        f"prequential rmse {ours:.4f} of {errors.sessions:,} sessions "
-        f"{'beats' if better else 'does not surely beat'} "
-        + " and ".join(
-            f"{name}'s {errors.rmse(name):.4f} (95 % interval {interval})"
-            for name, interval in intervals.items()
-        )
-    )
-    decision = Decision(better, stronger, RMSE.name, ours, theirs, intervals[stronger], (verdict,))
-    return decision, {
-        "rmse": ours,
-        "baseline_rmse": errors.rmse(mean_name),
-        "weibull_rmse": errors.rmse(WEIBULL),
-        "rmse_difference_low": intervals[mean_name].low,
-        "rmse_difference_high": intervals[mean_name].high,
-        "weibull_difference_low": intervals[WEIBULL].low,
-        "weibull_difference_high": intervals[WEIBULL].high,
-    }

@@ -63,8 +63,8 @@ def model_card(candidate: Candidate, decision: Decision) -> str:
         "## How to use it",
         f"`POST /v1/predict/{candidate.name}` answers with the version that bears the alias "
         f"`champion`; unit: {candidate.unit or 'none'}. Plain MLflow loads it as "
-        f"`models:/{candidate.name}/<version>`; its columns are encoded as `model_inputs.json` "
-        "says.",
+        f"`models:/{candidate.name}/<version>`: its columns are encoded as `model_inputs.json` "
+        "says, and what it gives are raw scores, before calibration, multiples and units.",
     ]
     return "\n\n".join(sections) + "\n"
 

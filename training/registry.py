@@ -33,7 +33,7 @@ from feature_repo.contracts.settings import Settings
 from feature_repo.scoring.scorers import Trees
 from training.candidate import Candidate
 from training.evaluation.gate import Decision
-from training.model_card import model_card
+from training.model_card import joined, model_card
 from training.model_files import CARD_FILE, DECISION_FILE, add_to_model
 
 log = logging.getLogger(__name__)
@@ -94,6 +94,7 @@ def register(
             f"models:/{model.model_id}",
             run.info.run_id,
             tags=tags,
+            description=joined(candidate.card),
             await_creation_for=None,  # everything it points to is stored already
             model_id=model.model_id,
         )

@@ -107,6 +107,12 @@ class Errors:
             return float("nan")
         return float(np.sqrt(self._sums[:, self.names.index(name)].sum() / self.sessions))
 
+    def standing(self) -> str:
+        """All learners' errors so far, in a line."""
+        if not self.sessions:
+            return "none judged yet"
+        return "RMSE " + ", ".join(f"{name} {self.rmse(name):.4f}" for name in self.names)
+
     def difference(
         self, ours: str, theirs: str, *, resamples: int = 1000, seed: int = 0
     ) -> Interval:

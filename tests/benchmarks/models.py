@@ -1,4 +1,4 @@
-"""The models of calls, fraud, intents and value on simulated worlds: figures against their baselines.
+"""Models of calls, fraud, intents and value on simulated worlds: figures against their baselines.
 
     python -m tests.benchmarks.models --json
 

@@ -251,7 +251,7 @@ def test_too_little_to_learn_from(remittance: Settings, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="an instant before end"):
         build(remittance, START, START - timedelta(days=1))
     examples = build(remittance, end=START + timedelta(hours=3))
-    with pytest.raises(DatasetError, match="the burn-in of .*, and at least 50"):
+    with pytest.raises(DatasetError, match=r"the burn-in of .*, and at least 50"):
         train(examples, QUICK, lambda line: None)
 
 
