@@ -81,7 +81,7 @@ def both(settings: Settings, group: str, burn_in: int | None) -> tuple[dict[str,
     print(f"lightgbm: {found['lightgbm']}", flush=True)
 
     changes: dict[str, object] = {"baseline_group": group}
-    changes |= {} if burn_in is None else {"burn_in": burn_in}
+    changes |= {} if burn_in is None else {"burn_in": burn_in, "events_a_burnt": 1}
     network_config = load_config(duration_network.Config, duration_network.NAME, changes)
     began = time.perf_counter()
     network = duration_network.train(
