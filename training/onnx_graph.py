@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ _IR_VERSION = 10
 class OnnxGraph:
     """Nodes and constants, named in order: equal networks give equal bytes.
 
-    The input is `rows`, (n, width) float32; NaN where a value is missing.
+    What `columns` and `column` read is the input `rows`, (n, width) float32; NaN where a value is
+    missing. `made` names other inputs.
     """
 
     def __init__(self) -> None:
@@ -66,9 +68,27 @@ class OnnxGraph:
 
     def finished(self, width: int, output: str) -> bytes:
         """The graph that takes rows of `width` and gives `output`, (n,) float32."""
-        given = helper.make_tensor_value_info("rows", TensorProto.FLOAT, ["n", width])
-        made = helper.make_tensor_value_info(output, TensorProto.FLOAT, ["n"])
-        graph = helper.make_graph(self._nodes, "network", [given], [made], self._tensors)
+        return self.made({"rows": ("n", width)}, {output: ("n",)})
+
+    def made(
+        self,
+        inputs: Mapping[str, tuple[str | int, ...]],
+        outputs: Mapping[str, tuple[str | int, ...]],
+        whole: Collection[str] = (),
+    ) -> bytes:
+        """The graph with these inputs and outputs, float32 by name and shape; `whole` are int64."""
+
+        def values(named: Mapping[str, tuple[str | int, ...]]) -> list[Any]:
+            return [
+                helper.make_tensor_value_info(
+                    name, TensorProto.INT64 if name in whole else TensorProto.FLOAT, shape
+                )
+                for name, shape in named.items()
+            ]
+
+        graph = helper.make_graph(
+            self._nodes, "network", values(inputs), values(outputs), self._tensors
+        )
         model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=_IR_VERSION
         )

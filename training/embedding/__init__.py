@@ -1,0 +1,1 @@
+"""Customer embeddings: learnt from sessions, their sequence, and the balances at logins."""
