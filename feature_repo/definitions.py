@@ -25,9 +25,9 @@ from feast import (
 from feast.data_format import ParquetFormat
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.transformation.udf_rehydrate import rehydrate_udf_from_source
-from feast.types import Array, Bytes, Float64, Int64, String
+from feast.types import Array, Bytes, Float32, Float64, Int64, String
 
-from feature_repo.contracts.batch_views import BATCH_VIEWS, BatchView
+from feature_repo.contracts.batch_views import BATCH_VIEWS, BatchField, BatchView
 from feature_repo.contracts.definition import Dtype
 from feature_repo.contracts.feature_set import EntityKey, View, load_feature_set
 from feature_repo.contracts.features import CORRIDOR, CUSTOMER, CUSTOMER_SESSION
@@ -52,7 +52,13 @@ _TYPES = {
     Dtype.INT64_LIST: Array(Int64),
     Dtype.STRING_LIST: Array(String),
 }
-_FEAST = {"Float64": Float64, "Int64": Int64, "String": String}
+_FEAST = {
+    "Array(Float32)": Array(Float32),
+    "Bytes": Bytes,
+    "Float64": Float64,
+    "Int64": Int64,
+    "String": String,
+}
 _settings = Settings.from_env()
 _set = load_feature_set(_settings.definitions)
 
@@ -125,15 +131,27 @@ def _daily(name: str, description: str) -> FileSource:
     )
 
 
+def _batch_field(field: BatchField) -> Field:
+    dtype = _FEAST[field.dtype]
+    if not field.width:
+        return Field(name=field.name, dtype=dtype, description=field.meaning)
+    # Told to stores that search vectors themselves; ours is searched by the API.
+    return Field(
+        name=field.name,
+        dtype=dtype,
+        description=field.meaning,
+        vector_index=True,
+        vector_length=field.width,
+        vector_search_metric="cosine",
+    )
+
+
 def _batch_view(view: BatchView) -> FeatureView:
     return FeatureView(
         name=view.name,
         entities=[_entities[view.entity]],
         ttl=view.ttl,
-        schema=[
-            Field(name=each.name, dtype=_FEAST[each.dtype], description=each.meaning)
-            for each in view.fields
-        ],
+        schema=[_batch_field(each) for each in view.fields],
         source=_daily(view.name, view.description),
         online=True,
         tags={"kind": view.kind},

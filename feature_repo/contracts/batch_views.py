@@ -1,7 +1,8 @@
 """The batch feature views, declared as data: daily tables of customers and corridors.
 
 `definitions.py` makes Feast views of them. A table's rows come from a back office (kind `batch`),
-from fits over the archive (`fitted`) or from what customers did (`history`).
+from fits over the archive (`fitted`), from what customers did (`history`), or from an encoder of
+their sessions (`embedded`).
 """
 
 from __future__ import annotations
@@ -9,16 +10,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from feature_repo.contracts.embeddings import EMBEDDING_VIEW, EMBEDDING_WIDTH
 from feature_repo.contracts.features import CORRIDOR, CUSTOMER
+
+# The encoder's state of each customer, in a view of its own: no model is fed a view of bytes.
+EMBEDDING_STATE_VIEW = f"{EMBEDDING_VIEW}_state"
 
 
 @dataclass(frozen=True)
 class BatchField:
-    """A feature: its name, its Feast dtype, and what it means."""
+    """A feature: its name, its Feast dtype, and what it means; `width` numbers if it is a vector.
+
+    A vector is one that is searched for its nearest, by cosine similarity.
+    """
 
     name: str
     dtype: str
     meaning: str
+    width: int = 0
 
 
 @dataclass(frozen=True)
@@ -28,9 +37,9 @@ class BatchView:
     Attributes:
         name: the view's, and its table's.
         entity: name of the entity that a row is of.
-        ttl: how old a row may be and still count.
-        kind: `batch`, which the materialisation flow brings online, `fitted` or `history`, which
-            the flows that compute them do.
+        ttl: how old a row may be and still count; zero: however old.
+        kind: `batch`, which the materialisation flow brings online, or `fitted`, `history` or
+            `embedded`, which those that compute them do.
         description: of the table.
         fields: its features, in order.
     """
@@ -160,5 +169,29 @@ BATCH_VIEWS: tuple[BatchView, ...] = (
             ),
             BatchField("segment_sessions", "Int64", "sessions placed"),
         ),
+    ),
+    # Without a TTL: a customer's vector is that of their last session, however long ago that was,
+    # and its age is one of the features.
+    BatchView(
+        EMBEDDING_VIEW,
+        CUSTOMER.name,
+        timedelta(0),
+        "embedded",
+        "What customers are like, learnt from their sessions; as of the last one's end",
+        (
+            BatchField(
+                "embedding", "Array(Float32)", "unit vector; near is alike", EMBEDDING_WIDTH
+            ),
+            BatchField("embedding_version", "Int64", "version of the encoder; never compare two"),
+            BatchField("embedding_updated_at", "Int64", "end of the last session, µs since 1970"),
+        ),
+    ),
+    BatchView(
+        EMBEDDING_STATE_VIEW,
+        CUSTOMER.name,
+        timedelta(0),
+        "embedded",
+        "What the encoder needs of a customer's past sessions to go on",
+        (BatchField("embedding_state", "Bytes", "a CustomerState"),),
     ),
 )
