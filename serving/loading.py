@@ -12,7 +12,13 @@ from typing import Any
 import numpy as np
 
 from feature_repo.contracts.errors import ModelError
-from feature_repo.contracts.model_files import ANSWER_FILE, GOLDEN_FILE, INPUTS_FILE
+from feature_repo.contracts.model_files import (
+    ANSWER_FILE,
+    ENCODER_KIND,
+    GOLDEN_FILE,
+    INPUTS_FILE,
+    KIND_TAG,
+)
 from feature_repo.contracts.model_inputs import ModelInputs
 from feature_repo.contracts.outlook import OUTLOOK_VIEW
 from feature_repo.scoring.outputs import Outputs
@@ -69,6 +75,8 @@ class ModelLoader:
         while True:
             page = self.client.search_registered_models(max_results=100, page_token=token)
             for model in page:
+                if model.tags.get(KIND_TAG) == ENCODER_KIND:
+                    continue
                 said = assignment_of(
                     model.creation_timestamp, model.aliases, model.tags, self.aliases
                 )

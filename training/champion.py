@@ -86,7 +86,7 @@ def champion_tags(settings: Settings, name: str) -> dict[str, str] | None:
     Raises:
         ModelError: the registry does not answer.
     """
-    version = _version(settings, name)
+    version = champion_version(settings, name)
     return None if version is None else dict(version.tags)
 
 
@@ -96,7 +96,7 @@ def load_champion(settings: Settings, name: str) -> Champion | None:
     Raises:
         ModelError: the registry does not answer, or the champion's files cannot be read.
     """
-    version = _version(settings, name)
+    version = champion_version(settings, name)
     if version is None:
         return None
     label = f"{name} version {version.version}"
@@ -126,7 +126,12 @@ def load_champion(settings: Settings, name: str) -> Champion | None:
         raise _unreadable(settings, label, error) from error
 
 
-def _version(settings: Settings, name: str) -> ModelVersion | None:
+def champion_version(settings: Settings, name: str) -> ModelVersion | None:
+    """The version that bears the alias; None where there is none.
+
+    Raises:
+        ModelError: the registry does not answer.
+    """
     mlflow.set_tracking_uri(settings.mlflow_url)
     try:
         return mlflow.MlflowClient().get_model_version_by_alias(name, ALIAS)

@@ -26,6 +26,10 @@ ANOMALY_FILE = "anomaly.onnx"
 # A network that is the model itself.
 NETWORK_FILE = "model.onnx"
 
+# Tag of a registered model, and its value for one that answers no prediction.
+KIND_TAG = "kind"
+ENCODER_KIND = "encoder"
+
 Numbers = tuple[float, ...]
 Vector = npt.NDArray[np.float64]
 
