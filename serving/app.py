@@ -35,6 +35,8 @@ from serving.profile import Profiles, RecentPredictions
 from serving.rollback import ChallengerWatch
 from serving.settings import ServingSettings
 from serving.shadow import Shadow, shadow_fetch
+from serving.similar_api import similar_routes
+from serving.similar_index import SimilarIndex
 from serving.store_connection import StoreConnection
 from serving.watch import Watchers
 from serving.watch_api import watch_routes
@@ -96,12 +98,23 @@ def create_app(
         rising=True,
     )
     metrics.watch_gate(gate)
+    similar = SimilarIndex(settings.shared)
+    metrics.watch(
+        "daima_similar_customers", "Customers whose nearest are known", lambda: similar.size
+    )
+    metrics.watch(
+        "daima_similar_ignored_vectors",
+        "Vectors of another embedding version than the index of nearest customers",
+        lambda: similar.ignored,
+        rising=True,
+    )
 
     @asynccontextmanager
     async def running(_: Litestar) -> AsyncIterator[None]:
         champions.start()
         feature_log.start()
         shadow.start()
+        similar.start()
         watching = asyncio.create_task(policies.run(settings.policy_every))
         forgetting = asyncio.create_task(
             watch_forgotten(ForgottenFile(settings.shared.offline), recent.forget)
@@ -116,6 +129,7 @@ def create_app(
             await intake.close()
             await watchers.close()
             feature_log.stop()
+            await asyncio.to_thread(similar.stop)
             await connection.close()
 
     inner = Litestar(
@@ -123,6 +137,7 @@ def create_app(
             *routes(service, gate),
             *customer_routes(intake, Profiles(service, recent), policies),
             *watch_routes(service, watchers),
+            *similar_routes(similar),
         ],
         lifespan=[running],
         middleware=[metrics.timed],

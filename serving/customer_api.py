@@ -45,8 +45,8 @@ def _events_schema() -> dict[str, Any]:
     return {"anyOf": [event, several]}
 
 
-def _customer_in(scope: Any) -> str:
-    """The customer's id in the path, as it was sent: an id may hold a slash, or two in a row.
+def customer_in(scope: Any, route: str) -> str:
+    """The customer's id behind a route's path, as sent: an id may hold a slash, or two in a row.
 
     The routing has joined and dropped slashes; so the path is read again.
 
@@ -55,7 +55,7 @@ def _customer_in(scope: Any) -> str:
     """
     raw: bytes = scope["raw_path"].partition(b"?")[0]
     try:
-        return unquote(raw[len(PROFILE) :].decode(), errors="strict")
+        return unquote(raw[len(route) :].decode(), errors="strict")
     except UnicodeDecodeError as error:
         raise RequestError(
             "customer",
@@ -85,7 +85,7 @@ def customer_routes(
     @get(PROFILE + "{customer:path}", responses=problem_answers(400, 401, 429, 503, 504))
     async def profile(customer: FromPath[str], request: AnyRequest) -> ProfileResponse:
         """All that is known of a customer: features, segment, embedding, last predictions."""
-        return await profiles.of(_customer_in(request.scope), request_id(request.scope))
+        return await profiles.of(customer_in(request.scope, PROFILE), request_id(request.scope))
 
     @get("/v1/policy", responses=problem_answers(401, 429))
     async def policy() -> PolicyResponse:

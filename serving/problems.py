@@ -17,6 +17,7 @@ from serving.catalog import UnknownFeatureError
 from serving.deadlines import DeadlineError, HeaderError
 from serving.overload import RETRY_AFTER_S, OverloadError
 from serving.routing import UnknownModelError
+from serving.similar_index import NoIndexError, NoVectorError
 from streaming.log.errors import DeliveryError
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,10 @@ class RequestError(DaimaError):
 
 class BodyTooLargeError(RequestError):
     """A body is longer than any that this API understands."""
+
+
+class ParameterError(RequestError):
+    """A parameter behind the path's question mark is not what it can be."""
 
 
 def too_large(limit_bytes: int) -> BodyTooLargeError:
@@ -79,6 +84,9 @@ class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
 _TITLES: dict[type[DaimaError], tuple[int, str]] = {
     UnauthorizedError: (401, "Who are you?"),
     BodyTooLargeError: (413, "Request Entity Too Large"),
+    NoVectorError: (404, "Nobody knows what this customer is like"),
+    NoIndexError: (409, "Nearest customers cannot be searched yet"),
+    ParameterError: (422, "A parameter is not right"),
     OverloadError: (429, "Too much at a time"),
     StoreUnavailableError: (503, "The online store does not answer"),
     DeliveryError: (503, "The event log does not answer"),
@@ -149,7 +157,8 @@ def _kind_of(error: DaimaError) -> tuple[int, str]:
     return 500, "The server is not in order"
 
 
-def _any_error(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+def answer_to(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    """The answer to a request that failed."""
     problem, headers = problem_of(error, request_id(request.scope))
     return _answer(request, problem, headers)
 
@@ -178,7 +187,7 @@ def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Respon
 
 
 EXCEPTION_HANDLERS: ExceptionHandlersMap = {
-    DaimaError: _any_error,
+    DaimaError: answer_to,
     HTTPException: _http_error,
-    Exception: _any_error,
+    Exception: answer_to,
 }

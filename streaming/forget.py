@@ -26,6 +26,7 @@ from feature_repo.contracts.errors import DaimaError, StoreUnavailableError
 from feature_repo.contracts.events import to_epoch_us
 from feature_repo.contracts.feature_set import FeatureSet
 from feature_repo.contracts.settings import PROJECT, SHARDS, Settings
+from feature_repo.stores.embedding_changes import forget_changes
 from feature_repo.stores.forgotten import (
     ForgottenFile,
     Tombstone,
@@ -114,6 +115,7 @@ def forget(
         work.free_partitions(wait)
         progress("partitions", len(report.by_stream) + len(report.here))
         report.online += delete_values(client, customer) + delete_predictions(client, customer)
+        report.online += forget_changes(client, customer)
         _refuse_other_sets(setup, tombstones, key)
         settings.offline.mkdir(parents=True, exist_ok=True)
         with rewriting(settings.offline):

@@ -18,6 +18,7 @@ from serving.__main__ import main
 from serving.settings import ServingSettings
 from tests.conftest import free_port
 from tests.serving.conftest import SERVICE, Training, wait_until
+from tests.serving.embedded import embed_two
 
 pytestmark = pytest.mark.xdist_group("serving")
 
@@ -43,6 +44,7 @@ def test_a_server_serves_and_ends_on_sigterm(
     settings: ServingSettings, register: Training, tmp_path: Path
 ) -> None:
     register()
+    embed_two(settings.shared)
     port = free_port()
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
@@ -59,6 +61,7 @@ def test_a_server_serves_and_ends_on_sigterm(
         answer = httpx.post(f"{url}/v1/predict/{SERVICE}", json={"customers": ["c1"]})
         assert answer.status_code == 200
         assert answer.json()["version"] == "1"
+        wait_until(lambda: httpx.get(f"{url}/v1/similar/c1").status_code == 200)
         if shutil.which("curl"):
             for call, status in documented_calls():
                 assert pasted(call, url) == status, call

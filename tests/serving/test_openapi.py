@@ -13,11 +13,21 @@ from litestar.testing import TestClient
 
 from feature_repo.contracts.settings import ROOT
 from serving.openapi import example_model, with_examples
+from serving.settings import ServingSettings
+from tests.serving.conftest import wait_until
+from tests.serving.embedded import embed_two
 
 pytestmark = pytest.mark.xdist_group("serving")
 
 Api = TestClient[Litestar]
 PAGES = {"/", "/schema"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def embedded(settings: ServingSettings, api: Api) -> None:
+    """The customer of the examples has a neighbour."""
+    embed_two(settings.shared)
+    wait_until(lambda: api.get("/v1/similar/c1").status_code == 200)
 
 
 def paste(api: Api, command: str) -> int:
@@ -38,6 +48,7 @@ def test_the_document_states_bodies_answers_and_problems(api: Api) -> None:
         "/v1/features",
         "/v1/events",
         "/v1/profile/{customer}",
+        "/v1/similar/{customer}",
         "/v1/policy",
         "/v1/models",
         "/health/live",

@@ -12,6 +12,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,8 +21,10 @@ import pytest
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 
+from feature_repo.contracts.embeddings import EMBEDDING_WIDTH
 from feature_repo.contracts.features import FEATURE_SET
 from feature_repo.contracts.settings import PROJECT, Settings
+from feature_repo.stores.embedding_changes import STREAM, Change, tell_changes
 from feature_repo.stores.event_history import read_in_log_order
 from feature_repo.stores.forgotten import ForgottenFile, key_of
 from feature_repo.stores.online_keys import hash_key
@@ -356,6 +359,13 @@ def test_predictions_are_deleted(client: Any, settings: Settings) -> None:
         client.xadd(stream_key, {"customer": customer})
     assert forget(settings, WHO).online == 2
     assert [fields[b"customer"] for _, fields in client.xrange(stream_key)] == [b"c4"]
+
+
+def test_changes_of_vectors_are_deleted(client: Any, settings: Settings) -> None:
+    vector = np.eye(1, EMBEDDING_WIDTH, dtype=np.float32)[0]
+    tell_changes(client, [Change(name, 1, 5, vector) for name in (WHO, "c4", WHO)])
+    assert forget(settings, WHO).online == 2
+    assert [fields[b"customer"] for _, fields in client.xrange(STREAM)] == [b"c4"]
 
 
 def test_files_of_any_kind_are_purged(tmp_path: Path) -> None:
