@@ -42,6 +42,9 @@ class World:
             pl.Series(self.corridors, dtype=pl.String), pl.Series(self.segments, dtype=pl.String)
         )
 
+    def cosine(self, other: str, customer: int) -> float:
+        return float(self.vectors[int(other[1:])] @ self.vectors[customer])
+
     def nearest(
         self, customer: int, most: int, corridor: str | None = None, segment: str | None = None
     ) -> list[str]:
@@ -70,11 +73,17 @@ def test_few_are_compared_with_everybody(
     for customer in (0, 17, 2_999):
         found = world.index.search(f"c{customer}", 10, corridor, segment)
         assert found is not None
-        assert [each.customer for each in found] == world.nearest(customer, 10, corridor, segment)
+        # Vectors are kept as halves: those that are equally near to 0.001 may change places.
+        truth = [
+            world.cosine(each, customer) for each in world.nearest(customer, 10, corridor, segment)
+        ]
+        assert [world.cosine(each.customer, customer) for each in found] == pytest.approx(
+            truth, abs=1e-3
+        )
+        assert len({each.customer for each in found} - {f"c{customer}"}) == len(truth)
         for each in found:
             number = int(each.customer[1:])
-            cosine = world.vectors[number] @ world.vectors[customer]
-            assert each.similarity == pytest.approx(cosine, abs=1e-5)
+            assert each.similarity == pytest.approx(world.cosine(each.customer, customer), abs=1e-3)
             assert (each.corridor, each.segment) == (
                 world.corridors[number], world.segments[number],
             )  # fmt: skip
@@ -91,7 +100,7 @@ def test_among_many_most_are_found_and_a_rare_corridor_whole() -> None:
     # 16 customers in as many lists: all of them, wherever they lie.
     found = many.index.search("c1", 50, RARE)
     assert found is not None
-    assert [each.customer for each in found] == many.nearest(1, 50, RARE)
+    assert {each.customer for each in found} == set(many.nearest(1, 50, RARE))
 
 
 def test_nobody_and_nobody_who_passes(world: World) -> None:
@@ -115,7 +124,7 @@ def test_vectors_change_and_older_ones_are_passed_over() -> None:
     world.index.put(["c9"], near, [101])
     assert names(world, "c0", 1) == ["c9"]
     world.vectors[9] = near[0]
-    assert names(world, "c9", 5) == world.nearest(9, 5)
+    assert set(names(world, "c9", 5)) == set(world.nearest(9, 5))
     # A new one, and one who comes twice at a time: the last counts.
     world.index.put(["new", "c10", "c10"], np.concatenate([near, near, -near]), [5, 102, 103])
     assert set(names(world, "c9", 2)) == {"c0", "new"}
