@@ -165,6 +165,29 @@ def rebuild(
     run_rebuild(home, definitions, history, source, as_json=as_json)
 
 
+@app.command("embed-stream")
+def embed_stream(
+    *,
+    source: Log = "valkey",
+    from_now: Annotated[
+        bool, typer.Option("--from-now", help="Pass over what is in the log and not taken in yet.")
+    ] = False,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Keep customers' vectors fresh: each finished session updates its customer's, until Ctrl-C.
+
+    It goes on where the oldest session that was not over began, also after a crash. Which encoder
+    serves is for the flow retrain_embeddings to say; a new one is taken up without a restart.
+
+    Example:  daima embed-stream
+              daima embed-stream --source kafka --from-now
+    """
+    from infra.embed_stream import run_embed_stream
+
+    run_embed_stream(home, source, from_now=from_now, as_json=as_json)
+
+
 @app.command("score-stream")
 def score_stream(
     *,

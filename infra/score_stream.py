@@ -104,7 +104,7 @@ async def score(
         (model, shard): output.position(model, shard) for model in models for shard in range(shards)
     }
     if options.from_now:
-        ends = _ends(log, client, whole, shards)
+        ends = log.ends(client, whole, shards)
         for (model, shard), before in positions.items():
             if (end := ends.get(shard)) is not None and end != before:
                 output.emit(model, shard, before, end, [])
@@ -161,24 +161,3 @@ def _least(
     found = [positions[model, shard] for model in models]
     known = [offset for offset in found if offset is not None]
     return min(known) if len(known) == len(found) else None
-
-
-def _ends(log: Any, client: Any, whole: str, shards: int) -> dict[int, int]:
-    """Where each partition ends now."""
-    from redis.exceptions import ResponseError
-
-    from streaming.live_logs import Source
-    from streaming.log.kafka_settings import kafka_config, last_offsets
-    from streaming.log.valkey_layout import offset_of, stream_name
-
-    if log.source is Source.KAFKA:
-        found = last_offsets(kafka_config(os.environ), [whole])
-        return {shard: offset for (_, shard), offset in found.items()}
-    ends = {}
-    for shard in range(shards):
-        try:
-            last = client.xinfo_stream(stream_name(whole, shard))["last-generated-id"]
-        except ResponseError:  # nothing was ever written there
-            continue
-        ends[shard] = offset_of(last.decode())
-    return ends

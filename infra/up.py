@@ -130,6 +130,7 @@ def _bootstrap(reporter: Reporter, stack: LocalStack, *, simulated: bool) -> Non
         wait_for_model(reporter, stack)
         # From now on: what the history would have been predicted is of no interest.
         stack.keep_running("score-stream", "-m", "infra.cli", "score-stream", "--from-now")
+        stack.keep_running("embed-stream", "-m", "infra.cli", "embed-stream")
     stack.keep_running("deployments", "-m", "flows.deployments")
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 import redis
+from redis.exceptions import ResponseError
 
 from feature_repo.contracts.feature_set import FeatureSet, load_feature_set
 from feature_repo.contracts.settings import SHARDS, Settings
 from feature_repo.stores.redis_connection import connect
 from streaming.log.frames import LogReader, Positions
 from streaming.log.kafka import KafkaLogReader
-from streaming.log.kafka_settings import kafka_config, topic_partitions
-from streaming.log.valkey_layout import recorded_shards
+from streaming.log.kafka_settings import kafka_config, last_offsets, topic_partitions
+from streaming.log.valkey_layout import offset_of, recorded_shards, stream_name
 from streaming.log.valkey_retention import trim
 from streaming.log.valkey_streams import ValkeyLogReader
 
@@ -55,6 +57,20 @@ class LiveLog:
         feature_set = feature_set or load_feature_set(self._settings.definitions)
         names = [entity.name for entity in feature_set.entities]
         return topic_partitions(self._kafka, names) or SHARDS
+
+    def ends(self, client: redis.Redis[bytes], entity: str, shards: int) -> dict[int, int]:
+        """Where each partition of an entity's stream ends now; one never written to is left out."""
+        if self.source is Source.KAFKA:
+            found = last_offsets(self._kafka, [entity])
+            return {shard: offset for (_, shard), offset in found.items()}
+        ends = {}
+        for shard in range(shards):
+            try:
+                told: Any = client.xinfo_stream(stream_name(entity, shard))
+            except ResponseError:  # nothing was ever written there
+                continue
+            ends[shard] = offset_of(told["last-generated-id"].decode())
+        return ends
 
     def open(self, offsets: Positions, stopped: Callable[[], bool]) -> LogReader:
         """A reader that goes on after these offsets, until `stopped()`."""

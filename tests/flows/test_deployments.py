@@ -29,6 +29,8 @@ def test_every_model_and_the_batch_views_have_a_deployment() -> None:
         "watch_labels/labels",
         "fit_segments/segments",
         "customer_history/customers",
+        "retrain_embeddings/embeddings",
+        "embed_customers/embeddings",
     ]
     assert made[0].parameters == {"model": "session_duration"}
     assert made[0].schedules[0].schedule.interval == timedelta(minutes=5)
@@ -46,6 +48,8 @@ def test_every_model_and_the_batch_views_have_a_deployment() -> None:
         "flows.new_labels.watch_labels",
         "flows.fit_segments.fit_segments_flow",
         "flows.customer_history.customer_history",
+        "flows.retrain_embeddings.retrain_embeddings",
+        "flows.embed_customers.embed_customers",
     }
 
 
