@@ -153,7 +153,7 @@ class EmbeddingWriter:
         folder = self._settings.batch_table(view) / f"event_date={latest}"
         folder.mkdir(parents=True, exist_ok=True)
         # Named by what is in it: the same written again takes its own place.
-        path = folder / f"{view}-v{version}-{_digest(frame)}.parquet"
+        path = folder / f"{_prefix(view, version)}{_digest(frame)}.parquet"
         unfinished = path.with_name(f".{path.name}.part")
         frame.select(CUSTOMER.join_key, *_VIEWS[view], EVENT_TIMESTAMP).write_parquet(unfinished)
         unfinished.replace(path)
@@ -195,7 +195,7 @@ def latest_embeddings(settings: Settings, version: int) -> pl.DataFrame:
     """
     folder = settings.batch_table(EMBEDDING_VIEW)
     # The version stands in the files' names: those of others are not even opened.
-    files = sorted(folder.rglob(f"{EMBEDDING_VIEW}-v{version}-*.parquet"))
+    files = sorted(folder.rglob(f"{_prefix(EMBEDDING_VIEW, version)}*.parquet"))
     key, at = CUSTOMER.join_key, "embedding_updated_at"
     schema: dict[str, Any] = {key: pl.String, "embedding": pl.List(pl.Float32), at: pl.Int64}
     if not files:
@@ -224,6 +224,11 @@ def without_the_forgotten(settings: Settings, rows: pl.DataFrame, at: str) -> pl
         return rows
     names = pa.concat_arrays([rows[CUSTOMER.join_key].to_arrow().cast(pa.string())])
     return rows.filter(~pl.Series(forgotten.hidden(names, rows[at].to_numpy())))
+
+
+def _prefix(view: str, version: int) -> str:
+    """How files of a version begin; they sort by version, as rows of one instant do then."""
+    return f"{view}-v{version:06d}-"
 
 
 def _digest(frame: pl.DataFrame) -> str:

@@ -25,6 +25,7 @@ from feature_repo.contracts.embeddings import EMBEDDING_WIDTH
 from feature_repo.contracts.features import FEATURE_SET
 from feature_repo.contracts.settings import PROJECT, Settings
 from feature_repo.stores.embedding_changes import STREAM, Change, tell_changes
+from feature_repo.stores.embedding_rows import EmbeddingRows, EmbeddingWriter, latest_embeddings
 from feature_repo.stores.event_history import read_in_log_order
 from feature_repo.stores.forgotten import ForgottenFile, key_of
 from feature_repo.stores.online_keys import hash_key
@@ -364,8 +365,14 @@ def test_predictions_are_deleted(client: Any, settings: Settings) -> None:
 def test_changes_of_vectors_are_deleted(client: Any, settings: Settings) -> None:
     vector = np.eye(1, EMBEDDING_WIDTH, dtype=np.float32)[0]
     tell_changes(client, [Change(name, 1, 5, vector) for name in (WHO, "c4", WHO)])
-    assert forget(settings, WHO).online == 2
+    rows = EmbeddingRows([WHO, "c4"], np.stack([vector] * 2), [5, 5], [b"", b""], 1)
+    EmbeddingWriter(settings).write(rows, online=False)
+    assert names_in(settings.home)
+    report = forget(settings, WHO)
+    assert (report.online, report.rows) == (2, 2)  # a vector and a state offline
     assert [fields[b"customer"] for _, fields in client.xrange(STREAM)] == [b"c4"]
+    assert names_in(settings.home) == []
+    assert latest_embeddings(settings, 1)["customer_id"].to_list() == ["c4"]
 
 
 def test_files_of_any_kind_are_purged(tmp_path: Path) -> None:
