@@ -82,7 +82,9 @@ def names_in(folder: Path, name: str = WHO) -> list[str]:
             texts = [
                 column.cast(pa.string())
                 for column in table.columns
-                if pa.types.is_string(column.type) or pa.types.is_dictionary(column.type)
+                if pa.types.is_string(column.type)
+                or pa.types.is_large_string(column.type)
+                or pa.types.is_dictionary(column.type)
             ]
             if any(pc.any(pc.equal(column, name)).as_py() for column in texts):
                 found.append(path.name)
