@@ -10,6 +10,7 @@ neither, and takes half a minute to minutes to build where this takes ten second
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import threading
 from collections.abc import Sequence
@@ -90,6 +91,7 @@ class NearestVectors:
         self, version: int, customers: pl.Series, vectors: Singles, at_us: npt.NDArray[np.int64]
     ) -> None:
         # 0.2 s, for those who search; the types that it comes with are not those that it has.
+        logging.getLogger("faiss.loader").setLevel(logging.WARNING)
         faiss: Any = importlib.import_module("faiss")
         self.version = version
         self.built_with = len(customers)

@@ -86,7 +86,7 @@ class EmbeddingRows:
         return pl.DataFrame(
             {
                 CUSTOMER.join_key: pl.Series(self.customers, dtype=pl.String),
-                "embedding": pl.Series(self.vectors.tolist(), dtype=pl.List(pl.Float32)),
+                "embedding": _lists(self.vectors),
                 "embedding_version": pl.Series(np.full(len(at_us), self.version), dtype=pl.Int64),
                 "embedding_updated_at": pl.Series(at_us, dtype=pl.Int64),
                 "embedding_state": pl.Series(self.states, dtype=pl.Binary),
@@ -224,6 +224,12 @@ def without_the_forgotten(settings: Settings, rows: pl.DataFrame, at: str) -> pl
         return rows
     names = pa.concat_arrays([rows[CUSTOMER.join_key].to_arrow().cast(pa.string())])
     return rows.filter(~pl.Series(forgotten.hidden(names, rows[at].to_numpy())))
+
+
+def _lists(vectors: Singles) -> pl.Series:
+    """A list of numbers a row, without an object a number."""
+    rows = np.ascontiguousarray(vectors, np.float32).reshape(-1, EMBEDDING_WIDTH)
+    return pl.Series(rows, dtype=pl.Array(pl.Float32, EMBEDDING_WIDTH)).arr.to_list()
 
 
 def _prefix(view: str, version: int) -> str:
