@@ -39,9 +39,9 @@ class _Average(nn.Module):
         when = days.view(long, wide).t().cumsum(1)
         by_session, by_day = functional.softplus(self.rates)
         number = torch.arange(long, dtype=torch.float32)
-        ago = by_session * (number[:, None] - number) + by_day * (
-            when[:, :, None] - when[:, None, :]
-        ).clamp(min=0)
+        # What is yet to come is cut off below; before that it must not overflow.
+        back = (number[:, None] - number).clamp(min=0)
+        ago = by_session * back + by_day * (when[:, :, None] - when[:, None, :]).clamp(min=0)
         weight = torch.exp(-ago) * torch.ones(long, long).tril()
         mean = (weight / weight.sum(2, keepdim=True)) @ rows
         logits: torch.Tensor = self.head(mean.transpose(0, 1).flatten(0, 1)[batch.slot])

@@ -143,6 +143,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first", type=int, default=1, help="the first seed")
     parser.add_argument("--customers", type=int, default=8_000)
     arguments = parser.parse_args(argv)
     print(f"commit: {commit()}\nhardware: {hardware()}", flush=True)
@@ -153,7 +154,7 @@ def main(argv: Sequence[str]) -> int:
     unplanted: list[Judged] = []
     by_seed: list[dict[str, Any]] = []
     speeds: list[float] = []
-    for seed in range(1, arguments.seeds + 1):
+    for seed in range(arguments.first, arguments.first + arguments.seeds):
         world = embedding_world(arguments.customers, seed)
         fitted, vectors = trained(world, config)
         speeds += [epoch.sessions_per_s for epoch in fitted.curve]
