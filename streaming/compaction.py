@@ -14,9 +14,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from feature_repo.contracts.batch_views import EMBEDDING_STATE_VIEW
+from feature_repo.contracts.embeddings import EMBEDDING_VIEW
 from feature_repo.contracts.feature_set import FeatureSet
 from feature_repo.contracts.settings import Settings
 from streaming.checkpoints import Manifest
+from streaming.embedding_compaction import compact_vectors
 from streaming.offline_files import OfflineName, rewriting, sync, write_options
 
 Settled = Callable[[OfflineName], bool]
@@ -78,7 +81,7 @@ def compact_tables(
     before: date,
     progress: Callable[[int], None] = lambda files: None,
 ) -> dict[str, CompactionReport]:
-    """Compact the archive of events and each entity's live rows; what became of each, by name.
+    """Compact the archive, each entity's live rows and customers' vectors; what became of each.
 
     Streams may go on meanwhile.
     """
@@ -89,10 +92,14 @@ def compact_tables(
         settings.features_table(entity.name): entity.name for entity in feature_set.entities
     }
     with rewriting(settings.offline):  # beside a forgetting, its customer's rows might come back
-        return {
+        reports = {
             table.name: compact(table, before, settled_files(checkpoints, entity), progress)
             for table, entity in tables.items()
         }
+        for view in (EMBEDDING_VIEW, EMBEDDING_STATE_VIEW):
+            if (vectors := settings.batch_table(view)).is_dir():
+                reports[view] = CompactionReport(*compact_vectors(vectors, before, progress))
+    return reports
 
 
 def settled_files(checkpoints: Path, entity: str) -> Settled:

@@ -194,16 +194,20 @@ def latest_embeddings(settings: Settings, version: int) -> pl.DataFrame:
         DatasetError: the table cannot be read.
     """
     folder = settings.batch_table(EMBEDDING_VIEW)
-    # The version stands in the files' names: those of others are not even opened.
-    files = sorted(folder.rglob(f"{_prefix(EMBEDDING_VIEW, version)}*.parquet"))
     key, at = CUSTOMER.join_key, "embedding_updated_at"
     schema: dict[str, Any] = {key: pl.String, "embedding": pl.List(pl.Float32), at: pl.Int64}
-    if not files:
-        return pl.DataFrame(schema=schema)
-    rows = pl.scan_parquet(files, hive_partitioning=False).filter(
-        pl.col("embedding_version") == version
-    )
     try:
+        # The version stands in the files' names: those of others are not even opened. As of one
+        # instant the vector written last counts, as online.
+        files = sorted(
+            folder.rglob(f"{_prefix(EMBEDDING_VIEW, version)}*.parquet"),
+            key=lambda path: path.stat().st_mtime_ns,
+        )
+        if not files:
+            return pl.DataFrame(schema=schema)
+        rows = pl.scan_parquet(files, hive_partitioning=False).filter(
+            pl.col("embedding_version") == version
+        )
         found = (
             rows.select(*schema)
             .sort(at, maintain_order=True)
