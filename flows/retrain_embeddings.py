@@ -12,12 +12,12 @@ from datetime import datetime
 from typing import Any
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_table_artifact
+from prefect.artifacts import create_image_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from feature_repo.contracts.settings import Settings
 from flows.embed_customers import re_embed
-from flows.outcomes import may_pass
+from flows.outcomes import inline_picture, may_pass
 from flows.retrain import Retrained, promote_or_reject
 from training.configuration import load_config
 from training.embedding.config import NAME, EmbeddingConfig
@@ -117,6 +117,11 @@ def retrain_embeddings(
         champion = load_embedding(settings)
         candidate, decision = train_embeddings(examples, config, champion)
         version = register_version(settings, candidate, decision, same)
+        create_image_artifact(
+            key="customer-embedding-map",
+            image_url=inline_picture(candidate.pictures["map.png"]),
+            description=f"{NAME} version {version}: a map of customers",
+        )
         create_table_artifact(
             key="customer-embedding-metrics",
             table=[

@@ -17,15 +17,18 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 
 from feature_repo.contracts.errors import DaimaError, DatasetError, ModelError
 from feature_repo.contracts.events import to_epoch_us
 from feature_repo.contracts.settings import Settings
+from feature_repo.scoring.embedding import Encoder
 from training.archive import check_window, shown
 from training.candidate import identity_of
 from training.configuration import config_fingerprint, load_config
 from training.embedding.config import NAME, EmbeddingConfig
 from training.embedding.judging import Challenge, judged
+from training.embedding.picture import map_picture
 from training.embedding.sequences import Sequences, archived_sequences
 from training.embedding.versions import (
     EmbeddingCandidate,
@@ -34,6 +37,7 @@ from training.embedding.versions import (
     register_embedding,
 )
 from training.evaluation.gate import Decision, Tolerance
+from training.intents import INTENTS
 from training.registry import registered
 
 if TYPE_CHECKING:
@@ -134,7 +138,7 @@ def train_and_judge(
         params=asdict(config) | {"warm_start": None if champion is None else champion.version},
         window=examples.window,
         data_fingerprint=examples.fingerprint,
-        pictures={},
+        pictures={"map.png": _map(examples, fitted.files, config)},
         card=_CARD,
     )
     return candidate, decision
@@ -184,6 +188,21 @@ def _fit(
         examples.challenge.test_start_us,
         former=None if champion is None else champion.former,
         report=report,
+    )
+
+
+def _map(examples: EmbeddingExamples, files: dict[str, bytes], config: EmbeddingConfig) -> bytes:
+    """Customers by what most of their sessions were for."""
+    known = examples.known
+    _, vectors, _ = Encoder(files).replay(known.offsets, known.sessions)
+    mostly = (
+        pl.DataFrame({"customer": known.customer, "intent": known.intent})
+        .group_by("customer", maintain_order=True)
+        .agg(pl.col("intent").mode().sort().first())["intent"]
+    )
+    names = mostly.replace_strict(dict(enumerate(INTENTS)), return_dtype=pl.String)
+    return map_picture(
+        vectors, names, "Customers, by what most sessions were for", seed=config.seed
     )
 
 
