@@ -109,8 +109,12 @@ def test_the_nearest_with_similarity_corridor_and_segment(
 
 def test_who_cannot_be_answered_is_told_why(start: Callable[..., Api], home: Settings) -> None:
     api = start(0)
-    told = problem(api.get("/v1/similar/c1"), 409)
-    assert "no customer has been embedded" in told["detail"]
+
+    def why() -> str:
+        return str(problem(api.get("/v1/similar/c1"), 409)["detail"])
+
+    # Until it has looked for the first time, it says that it has just started.
+    wait_until(lambda: "no customer has been embedded" in why())
     embed(home, FOUR)
     wait_until(lambda: known(api) == 4)
     assert "embedding version 1" in problem(api.get("/v1/similar/nobody"), 404)["detail"]
