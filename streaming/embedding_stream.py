@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 _LOOK_EVERY_S = 1.0
 _IDLE_S = 0.05
 _RETRY_S = 0.5
+# While no encoder serves, the registry is asked so often.
+_ASK_EVERY_S = 10.0
 _POSITIONS = "daima:embedding_positions"
 _STATE_FIELD = field_name(EMBEDDING_STATE_VIEW, "embedding_state")
 
@@ -57,11 +59,13 @@ class UpdateReport:
         updated: taken into their customers' vectors.
         repeated: taken in before, or late.
         stale: whose customer's state is another version's: re-embedding mends it.
+        unserved: that were over before any encoder served.
     """
 
     updated: int = 0
     repeated: int = 0
     stale: int = 0
+    unserved: int = 0
 
 
 class EmbeddingStream:
@@ -96,6 +100,7 @@ class EmbeddingStream:
         self._noted = dict(positions)
         self._load = load
         self._serving: Serving | None = None
+        self._ask_again_s = 0.0
         self._writer = writer
         self._client = client
         self._tombstones = tombstones
@@ -148,9 +153,7 @@ class EmbeddingStream:
     def _take_in(self, found: Sequence[FinishedSession]) -> None:
         serving = self._current()
         if serving is None:
-            log.warning(
-                "%s sessions are over, and no encoder serves: retrain_embeddings", len(found)
-            )
+            self.report.unserved += len(found)
             return
         for some in _rounds(found):
             self._take_round(serving, some)
@@ -194,8 +197,15 @@ class EmbeddingStream:
 
     def _current(self) -> Serving | None:
         version = serving_version(self._client)
-        if self._serving is None or (version is not None and self._serving.version != version):
+        if self._serving is not None:
+            if version is not None and self._serving.version != version:
+                self._serving = self._load()
+        elif time.monotonic() >= self._ask_again_s:
             self._serving = self._load()
+            if self._serving is None:
+                if not self._ask_again_s:
+                    log.warning("no encoder serves yet: run the flow retrain_embeddings")
+                self._ask_again_s = time.monotonic() + _ASK_EVERY_S
         return self._serving
 
     def _note_positions(self) -> None:

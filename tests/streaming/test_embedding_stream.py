@@ -213,6 +213,9 @@ def test_without_an_encoder_sessions_pass(
     settings: Settings, client: redis.Redis[bytes], events: pl.DataFrame
 ) -> None:
     idle = stream(settings, client, events)
-    idle._load = lambda: None
-    assert idle.run(lambda: False).updated == 0
+    asked: list[int] = []
+    idle._load = lambda: asked.append(1)
+    report = idle.run(lambda: False)
+    assert (report.updated, len(asked)) == (0, 1), "the registry is not asked at each session"
+    assert report.unserved > 50
     assert embedding_positions(client, LOG, 1)[0] is not None
