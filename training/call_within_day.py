@@ -12,13 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from feature_repo.contracts.errors import DatasetError
 from feature_repo.contracts.events import EventType
 from feature_repo.contracts.settings import Settings
 from feature_repo.scoring.scorers import Trees
 from training.boosting import BoostedConfig, boost, both_classes
 from training.configuration import load_config
-from training.dataset import Examples, join_features
+from training.dataset import Examples
 from training.evaluation.baselines import GroupMean
 from training.evaluation.bootstrap import interval
 from training.evaluation.calibration import (
@@ -30,11 +29,9 @@ from training.evaluation.calibration import (
 from training.evaluation.gate import beats_baseline
 from training.evaluation.metrics import AVERAGE_PRECISION, BRIER, LOG_LOSS, ROC_AUC
 from training.evaluation.slices import as_clusters
-from training.history import check_history, fill_history, midnights
 from training.importance import gain_importance
 from training.judging import Trained
-from training.labels import labelled_events
-from training.leakage import check_leakage
+from training.labelled_examples import labelled_examples
 from training.prepared import Prepared
 
 log = logging.getLogger(__name__)
@@ -77,25 +74,16 @@ def build(
             feature that knows the future.
     """
     config = config or load_config(Config, NAME)
-    logins = labelled_events(settings, EventType.LOGIN, config.label_delay, start, end)
-    log.info("%s logins with a label (%s)", f"{logins.frame.height:,}", logins.counts)
-    if logins.frame.height < MIN_LOGINS:
-        raise DatasetError(
-            "window",
-            f"{logins.window_start} .. {logins.window_end}",
-            f"at least {MIN_LOGINS} logins with a label, it has {logins.frame.height}",
-            "widen it, or stream more events",
-        )
-    examples = logins.frame.select(
-        "customer_id", "corridor", "event_timestamp", "label_timestamp", TARGET
+    return labelled_examples(
+        settings,
+        NAME,
+        EventType.LOGIN,
+        config.label_delay,
+        (start, end),
+        noun="logins",
+        least=MIN_LOGINS,
+        columns=("customer_id", "corridor", "event_timestamp", "label_timestamp", TARGET),
     )
-    # Of each login's day; the flow `customer_history` brings them online.
-    days = midnights(examples["event_timestamp"][0], logins.window_end)
-    fill_history(settings, days)
-    dataset = join_features(settings, NAME, examples)
-    check_leakage(settings, dataset)
-    check_history(settings, days)
-    return Examples(dataset, (logins.window_start, logins.window_end), logins.counts)
 
 
 def train(examples: Examples, config: Config, report: Callable[[str], None] = log.info) -> Trained:

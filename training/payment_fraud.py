@@ -17,7 +17,6 @@ import msgspec
 import numpy as np
 import yaml
 
-from feature_repo.contracts.errors import DatasetError
 from feature_repo.contracts.events import EventType
 from feature_repo.contracts.model_inputs import ModelInput, ModelInputs
 from feature_repo.contracts.settings import Settings
@@ -25,7 +24,7 @@ from feature_repo.scoring.scorers import Trees, with_anomaly
 from training.anomaly import AnomalyConfig, fit_anomaly
 from training.boosting import BoostedConfig, boost, both_classes
 from training.configuration import load_config
-from training.dataset import Examples, join_features
+from training.dataset import Examples
 from training.evaluation.baselines import GroupMean
 from training.evaluation.bootstrap import interval
 from training.evaluation.calibration import (
@@ -38,12 +37,10 @@ from training.evaluation.cost import Costs, OperatingPoint, at_threshold, cheape
 from training.evaluation.gate import beats_baseline, closest
 from training.evaluation.metrics import AVERAGE_PRECISION, BRIER, LOG_LOSS, ROC_AUC
 from training.evaluation.slices import as_clusters
-from training.history import check_history, fill_history, midnights
 from training.imbalance import Rows, Treatment, measured_treatment
 from training.importance import gain_importance
 from training.judging import Trained
-from training.labels import labelled_events
-from training.leakage import check_leakage
+from training.labelled_examples import labelled_examples
 from training.prepared import Prepared
 
 log = logging.getLogger(__name__)
@@ -95,33 +92,24 @@ def build(
             feature that knows the future.
     """
     config = config or load_config(Config, NAME)
-    payments = labelled_events(
-        settings, EventType.PAYMENT_SUBMITTED, config.label_delay, start, end
+    return labelled_examples(
+        settings,
+        NAME,
+        EventType.PAYMENT_SUBMITTED,
+        config.label_delay,
+        (start, end),
+        noun="payments",
+        least=MIN_PAYMENTS,
+        columns=(
+            "customer_id",
+            "corridor",
+            "counterparty_id",
+            "event_timestamp",
+            "label_timestamp",
+            AMOUNT,
+            TARGET,
+        ),
     )
-    log.info("%s payments with a label (%s)", f"{payments.frame.height:,}", payments.counts)
-    if payments.frame.height < MIN_PAYMENTS:
-        raise DatasetError(
-            "window",
-            f"{payments.window_start} .. {payments.window_end}",
-            f"at least {MIN_PAYMENTS} payments with a label, it has {payments.frame.height}",
-            "widen it, or stream more events",
-        )
-    examples = payments.frame.select(
-        "customer_id",
-        "corridor",
-        "counterparty_id",
-        "event_timestamp",
-        "label_timestamp",
-        AMOUNT,
-        TARGET,
-    )
-    # Of each payment's day; the flow `customer_history` brings them online.
-    days = midnights(examples["event_timestamp"][0], payments.window_end)
-    fill_history(settings, days)
-    dataset = join_features(settings, NAME, examples)
-    check_leakage(settings, dataset)
-    check_history(settings, days)
-    return Examples(dataset, (payments.window_start, payments.window_end), payments.counts)
 
 
 def train(examples: Examples, config: Config, report: Callable[[str], None] = log.info) -> Trained:

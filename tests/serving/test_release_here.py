@@ -323,6 +323,7 @@ def test_the_watch_obeys_an_order_before_it_asks_again(
     champions.start()
     try:
         wait_until(lambda: SERVICE in champions.line.models)
+        assert champions.get(SERVICE).version == "2", "an hour until it asks the registry again"
         Orders(orders_at(settings.shared)).give(order("2", "1"))
         wait_until(lambda: champions.get(SERVICE).version == "1")
     finally:
