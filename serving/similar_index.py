@@ -11,10 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Iterable
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -36,18 +33,15 @@ from feature_repo.stores.embedding_changes import (
 )
 from feature_repo.stores.embedding_rows import latest_embeddings, without_the_forgotten
 from feature_repo.stores.forgotten import Forgotten, ForgottenFile
+from feature_repo.stores.latest_rows import CORRIDOR, SEGMENT, latest_files, latest_labels
 from feature_repo.stores.redis_connection import connect
 from serving.similar_vectors import NearestVectors, Neighbour
 
 log = logging.getLogger(__name__)
 
-# What customers are filtered by: view and feature.
-CORRIDOR = ("customer_profile", "main_corridor")
-SEGMENT = ("customer_segment", "segment")
 _LOOK = timedelta(milliseconds=50)
 _RETRY = timedelta(seconds=1)
 _LABELS_EVERY = 200  # looks: every ten seconds
-_LABEL_DAYS = 31  # folders of a daily table that are looked through for a customer's latest row
 
 
 class NoVectorError(DaimaError):
@@ -236,36 +230,15 @@ class SimilarIndex:
 
     def _label(self, index: NearestVectors, *, anew: bool = False) -> None:
         """Corridors and segments, read again where their tables have other files."""
-        files = [list(_latest_files(self._settings, view)) for view, _ in (CORRIDOR, SEGMENT)]
+        files = [latest_files(self._settings, view) for view, _ in (CORRIDOR, SEGMENT)]
         mark = frozenset((str(path), path.stat().st_mtime_ns) for some in files for path in some)
         if mark == self._label_files and not anew:
             return
         customers = index.customers()
         index.label(
             *(
-                _labels(customers, paths, feature)
+                latest_labels(customers, paths, feature)
                 for paths, (_, feature) in zip(files, (CORRIDOR, SEGMENT), strict=True)
             )
         )
         self._label_files = mark
-
-
-def _latest_files(settings: Settings, view: str) -> Iterable[Path]:
-    folders = sorted(settings.batch_table(view).glob("event_date=*"))[-_LABEL_DAYS:]
-    return (path for folder in folders for path in sorted(folder.glob("*.parquet")))
-
-
-def _labels(customers: pl.Series, paths: list[Path], feature: str) -> pl.Series:
-    """A feature of each customer, as of its latest row; null where there is none."""
-    key = CUSTOMER.join_key
-    if not paths:
-        return pl.Series([None] * len(customers), dtype=pl.String)
-    latest: Any = (
-        pl.scan_parquet(paths, hive_partitioning=False)
-        .select(pl.col(key, feature).cast(pl.String), "event_timestamp")
-        .sort("event_timestamp", maintain_order=True)
-        .unique(key, keep="last")
-        .collect()
-    )
-    wanted = customers.to_frame(key)
-    return wanted.join(latest, on=key, how="left", maintain_order="left")[feature]

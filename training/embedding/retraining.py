@@ -23,6 +23,7 @@ from feature_repo.contracts.errors import DaimaError, DatasetError, ModelError
 from feature_repo.contracts.events import to_epoch_us
 from feature_repo.contracts.settings import Settings
 from feature_repo.scoring.embedding import Encoder
+from feature_repo.stores.latest_rows import SEGMENT, latest_files, latest_labels
 from training.archive import check_window, shown
 from training.candidate import identity_of
 from training.configuration import config_fingerprint, load_config
@@ -65,11 +66,14 @@ class EmbeddingExamples:
         challenge: all sessions known at the window's end, and when the test part begins.
         window: of the events.
         fingerprint: of the sessions.
+        segment: (customers,) of `challenge.sequences`, as told last; null where there is none.
+            For the map alone: nothing is learnt from it.
     """
 
     challenge: Challenge
     window: tuple[datetime, datetime]
     fingerprint: str
+    segment: pl.Series
 
     @property
     def known(self) -> Sequences:
@@ -97,7 +101,13 @@ def build(settings: Settings, end: datetime | None = None) -> EmbeddingExamples:
     epoch = datetime(1970, 1, 1, tzinfo=UTC)
     window = (epoch + timedelta(microseconds=first), epoch + timedelta(microseconds=last))
     test_start = last - int((last - first) * _TEST_SHARE)
-    return EmbeddingExamples(Challenge(sequences, test_start), window, _fingerprint(sequences))
+    view, feature = SEGMENT
+    return EmbeddingExamples(
+        Challenge(sequences, test_start),
+        window,
+        _fingerprint(sequences),
+        latest_labels(sequences.customer_id, latest_files(settings, view), feature),
+    )
 
 
 def identity(examples: EmbeddingExamples, config: EmbeddingConfig) -> str:
@@ -138,7 +148,7 @@ def train_and_judge(
         params=asdict(config) | {"warm_start": None if champion is None else champion.version},
         window=examples.window,
         data_fingerprint=examples.fingerprint,
-        pictures={"map.png": _map(examples, fitted.files, config)},
+        pictures={"map.png": map_of(examples, fitted.files, config)},
         card=_CARD,
     )
     return candidate, decision
@@ -169,6 +179,24 @@ def retrain(
     return register_embedding(settings, candidate, decision, same)
 
 
+def map_of(examples: EmbeddingExamples, files: dict[str, bytes], config: EmbeddingConfig) -> bytes:
+    """Customers by their segment, where segments are known; else by what they mostly came for."""
+    known = examples.known
+    _, vectors, _ = Encoder(files).replay(known.offsets, known.sessions)
+    segment = _segments(examples, known)
+    if segment.null_count() < len(segment):
+        return map_picture(vectors, segment, "Customers, by segment", seed=config.seed)
+    mostly = (
+        pl.DataFrame({"customer": known.customer, "intent": known.intent})
+        .group_by("customer", maintain_order=True)
+        .agg(pl.col("intent").mode().sort().first())["intent"]
+    )
+    names = mostly.replace_strict(dict(enumerate(INTENTS)), return_dtype=pl.String)
+    return map_picture(
+        vectors, names, "Customers, by what most sessions were for", seed=config.seed
+    )
+
+
 def _fit(
     examples: EmbeddingExamples,
     config: EmbeddingConfig,
@@ -191,18 +219,15 @@ def _fit(
     )
 
 
-def _map(examples: EmbeddingExamples, files: dict[str, bytes], config: EmbeddingConfig) -> bytes:
-    """Customers by what most of their sessions were for."""
-    known = examples.known
-    _, vectors, _ = Encoder(files).replay(known.offsets, known.sessions)
-    mostly = (
-        pl.DataFrame({"customer": known.customer, "intent": known.intent})
-        .group_by("customer", maintain_order=True)
-        .agg(pl.col("intent").mode().sort().first())["intent"]
+def _segments(examples: EmbeddingExamples, known: Sequences) -> pl.Series:
+    """The segments of those who were known when the test part began."""
+    everybody = pl.DataFrame(
+        {"customer": examples.challenge.sequences.customer_id, "segment": examples.segment}
     )
-    names = mostly.replace_strict(dict(enumerate(INTENTS)), return_dtype=pl.String)
-    return map_picture(
-        vectors, names, "Customers, by what most sessions were for", seed=config.seed
+    return (
+        known.customer_id.to_frame("customer")
+        .join(everybody, on="customer", how="left", maintain_order="left")
+        .get_column("segment")
     )
 
 
