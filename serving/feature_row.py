@@ -6,16 +6,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from feature_repo.contracts.embeddings import OTHER_VERSION
+
 Value = int | float | str | bool | list[float] | None
 
 
 class Status(StrEnum):
-    """Feast's names of what became of a value."""
+    """Feast's names of what became of a value, and one more, of predictions alone: a vector of
+    another embedding version than the model was trained on, which it is not fed."""
 
     PRESENT = "PRESENT"
     NULL_VALUE = "NULL_VALUE"
     NOT_FOUND = "NOT_FOUND"
     OUTSIDE_MAX_AGE = "OUTSIDE_MAX_AGE"
+    OTHER_VERSION = OTHER_VERSION
 
 
 @dataclass

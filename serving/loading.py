@@ -19,8 +19,9 @@ from feature_repo.contracts.model_files import (
     INPUTS_FILE,
     KIND_TAG,
 )
-from feature_repo.contracts.model_inputs import ModelInputs
+from feature_repo.contracts.model_inputs import LEFT_OUT_VIEWS, ModelInputs
 from feature_repo.contracts.outlook import OUTLOOK_VIEW
+from feature_repo.scoring.one_version import OneVersion
 from feature_repo.scoring.outputs import Outputs
 from feature_repo.scoring.version_folder import VersionFolder
 from serving.assignments import Assignment, assignment_of
@@ -139,6 +140,12 @@ class ModelLoader:
             raise ModelError(
                 label, derived, "inputs that are read or computed from one state", "train without"
             )
+        vectors = [item.ref for item in inputs.inputs if item.view in LEFT_OUT_VIEWS]
+        if vectors and inputs.embedding_version is None:
+            raise ModelError(
+                label, vectors, f"vectors of one version, which its {INPUTS_FILE} names",
+                "train it again",
+            )  # fmt: skip
         if scorer.width != inputs.width:
             raise ModelError(label, scorer.width, f"{inputs.width} columns", "train it again")
         answer, golden = files.answer(), files.golden()
@@ -165,6 +172,7 @@ class ModelLoader:
                 inputs.columns, tags.get("target_transform", ""), files.calibration(), answer
             ),
             golden_rows=0 if golden is None else len(golden.rows),
+            guard=OneVersion.of(inputs),
         )
         if golden is None:
             log.warning("%s has no %s: it serves unverified", label, GOLDEN_FILE)
@@ -199,7 +207,9 @@ class ModelLoader:
         except UnknownFeatureError as error:
             raise ModelError(label, expected=str(error)) from error
         stored = inputs.stored  # what the request brings is no business of Feast's
-        if offered.fingerprint == stored.fingerprint:
+        # Trained where there was no embedding, it serves without; nothing of one is read for it.
+        without = offered.without(LEFT_OUT_VIEWS)
+        if stored.fingerprint in {offered.fingerprint, without.fingerprint}:
             return
         has = [f"{item.ref} ({item.dtype})" for item in stored.inputs]
         offers = [f"{item.ref} ({item.dtype})" for item in offered.inputs]

@@ -98,6 +98,12 @@ class Metrics(Collector):
             "Values in the online store that are no value of their feature",
             ("feature",),
         )
+        self._other_versions = Count(
+            "daima_other_embedding_versions",
+            "Predictions without the customer's vector, since it was of another embedding version "
+            "than the model's",
+            ("model", "version"),
+        )
         self._patterns: dict[Statuses, int] = {}
         self._gauges: list[tuple[str, str, Callable[[], float]]] = []
         self._counters: list[tuple[str, str, Callable[[], float]]] = []
@@ -148,6 +154,10 @@ class Metrics(Collector):
         """Count predictions of one version."""
         self._predictions.add((model.name, model.version), count)
 
+    def count_other_versions(self, model: ServedModel, count: int) -> None:
+        """Count rows whose vector the version was not fed."""
+        self._other_versions.add((model.name, model.version), count)
+
     def record(self, route: str, status: int, seconds: float) -> None:
         """Count one answer, and how long it took; under 1 µs."""
         key = route, status
@@ -179,7 +189,13 @@ class Metrics(Collector):
         for route, durations in self._durations.items():
             seconds.add_metric([route], durations.buckets(), durations.total_s)
         yield seconds
-        for counted in (self._predictions, self._views, self._unreadable, self.events):
+        for counted in (
+            self._predictions,
+            self._views,
+            self._unreadable,
+            self._other_versions,
+            self.events,
+        ):
             yield counted.family()
         for name, meaning, read in self._gauges:
             yield GaugeMetricFamily(name, meaning, value=read())

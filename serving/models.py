@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from feature_repo.contracts.model_files import Answer
 from feature_repo.contracts.model_inputs import ModelInputs
+from feature_repo.scoring.one_version import OneVersion
 from feature_repo.scoring.outputs import Outputs, Scored
 from feature_repo.scoring.scorers import Scorer
 from serving.read_plan import ReadPlan
@@ -37,6 +38,8 @@ class ServedModel:
         scorer: the trees or the network.
         outputs: how its scores are read.
         golden_rows: on how many stored rows it was verified.
+        guard: which vectors it may be fed; None where it is fed none. Its scorer sees to it; who
+            reads rows tells by it.
     """
 
     name: str
@@ -49,6 +52,7 @@ class ServedModel:
     scorer: Scorer
     outputs: Outputs
     golden_rows: int = 0
+    guard: OneVersion | None = None
 
     @property
     def unit(self) -> str | None:

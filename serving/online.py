@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from feature_repo.contracts.events import to_epoch_us
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 
 _MOST_VERSIONS = 64
 _MOST_PLANS = 256
+_TELL_EVERY_S = 60.0
 
 
 class OnlineReader:
@@ -60,6 +62,7 @@ class OnlineReader:
         self._plans: dict[tuple[str, ...], ReadPlan] = {}
         self._planned_for = catalog
         self._told: set[str] = set()
+        self._tell_again_s: dict[str, float] = {}
         warm_kernels()
 
     def plan(self, refs: Iterable[str]) -> ReadPlan:
@@ -158,6 +161,22 @@ class OnlineReader:
         fill_absent(parts[None], plan.corridor)
         for row in rows:
             row.add(parts[row.corridor])
+
+    def tell_other_versions(self, served: ServedModel, rows: int) -> None:
+        """Log that vectors are left out, once a minute and model; the counter in /metrics counts
+        all."""
+        now_s = monotonic()
+        if now_s < self._tell_again_s.get(served.name, now_s):
+            return
+        self._tell_again_s[served.name] = now_s + _TELL_EVERY_S
+        log.warning(
+            "%s version %s was trained on embedding version %s, and %s customers have vectors of "
+            "another: it answers without them until it is retrained",
+            served.name,
+            served.version,
+            served.inputs.embedding_version,
+            rows,
+        )
 
     def tell_unreadable(self, refs: Iterable[str]) -> None:
         """Log each feature once; the counter in /metrics goes on counting."""

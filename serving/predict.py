@@ -202,6 +202,9 @@ class Service:
         for statuses in vectors.statuses:
             if statuses.unreadable:
                 self.reader.tell_unreadable(statuses.unreadable)
+        if vectors.others:
+            self.metrics.count_other_versions(served, vectors.others)
+            self.reader.tell_other_versions(served, vectors.others)
         policy = None if self.policies is None else self.policies.current
         decisions = None
         if policy is not None:

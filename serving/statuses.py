@@ -15,12 +15,15 @@ import msgspec
 from serving import stored_kernel as kernel
 from serving.feature_row import Status
 
+# Beside the kernels' own marks: set once a row is decoded.
+OTHER_VERSION = 5
 _OF_MARK = {
     kernel.PRESENT: Status.PRESENT,
     kernel.NULL: Status.NULL_VALUE,
     kernel.NOT_FOUND: Status.NOT_FOUND,
     kernel.EXPIRED: Status.OUTSIDE_MAX_AGE,
     kernel.UNREADABLE: Status.NULL_VALUE,
+    OTHER_VERSION: Status.OTHER_VERSION,
 }
 # Patterns are few; bytes out of a store that somebody else fills may make them many.
 _MOST_PATTERNS = 4096

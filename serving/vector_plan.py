@@ -71,6 +71,7 @@ class VectorPlan:
             (names, place among ages). A state's place bears the names of its views.
         texts, text_ends: categories of all texts, one after the other.
         request: columns filled from the request.
+        guarded: places among the marks of the features that count in one version alone.
     """
 
     width: int
@@ -83,6 +84,7 @@ class VectorPlan:
     texts: npt.NDArray[np.uint8]
     text_ends: _Table
     request: tuple[RequestInput, ...]
+    guarded: _Table
 
     @property
     def mark_count(self) -> int:
@@ -162,7 +164,14 @@ def plan_vectors(plan: ReadPlan, inputs: ModelInputs) -> VectorPlan:
             for item, column in layout.items.values()
             if item.view == REQUEST_VIEW
         ),
+        guarded=_guarded(plan, inputs),
     )
+
+
+def _guarded(plan: ReadPlan, inputs: ModelInputs) -> _Table:
+    views = {item.view for item in inputs.inputs if item.only is not None}
+    places = [place for place, ref in enumerate(plan.refs) if ref.partition(":")[0] in views]
+    return np.array(places, np.int64)
 
 
 def _hash_tables(plan: HashPlan, layout: _Layout) -> tuple[dict[str, Any], list[int]]:

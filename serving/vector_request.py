@@ -34,6 +34,7 @@ class Vectors:
         scores, predictions, probabilities: (n) each, as `ServedModel.score` gives them.
         classes: (n, classes), likewise.
         anomalies: (n,), likewise.
+        others: how many rows had a vector of another embedding version, which was left out.
     """
 
     as_of: datetime
@@ -46,6 +47,7 @@ class Vectors:
     probabilities: list[float] | None
     classes: list[list[float]] | None = None
     anomalies: list[float] | None = None
+    others: int = 0
 
 
 Reading = asyncio.Future[Vectors]

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from feature_repo.contracts.events import to_epoch_us
 from serving import stored_kernel as kernel
+from serving.statuses import OTHER_VERSION
 from serving.store_wire import Ask, Bytes
 from serving.vector_memory import Rows
 from serving.vector_plan import HashTables
@@ -195,6 +196,7 @@ class Turn:
         if plan.request:
             for wanted in self.wanted:
                 self._fill_from_request(wanted)
+        others = self._take_out_other_versions()
         try:
             scored = served.score(filled.matrix)
         except Exception as error:
@@ -224,9 +226,27 @@ class Turn:
                     None if chances is None else chances[first:last],
                     None if classes is None else classes[first:last],
                     None if anomalies is None else anomalies[first:last],
+                    0 if others is None else int(others[first:last].sum()),
                 )
             )
         self._end()
+
+    def _take_out_other_versions(self) -> npt.NDArray[np.bool_] | None:
+        """Make vectors missing that the model was not trained on, and say so in the marks; which
+        rows had one: (n,), None where there are none.
+
+        Its scorer would not be fed them in any case: here whoever is told of the rows, or what
+        became of the features, is told the same.
+        """
+        guard, filled = self.reader.served.guard, self.filled
+        if guard is None:
+            return None
+        others = guard.others(filled.matrix)
+        if not others.any():
+            return None
+        guard.take_out(filled.matrix, others)
+        filled.marks[np.ix_(others, self.reader.plan.guarded)] = OTHER_VERSION
+        return others
 
     def _end(self) -> None:
         """Once those who waited have had their turn: what comes until then goes out together."""

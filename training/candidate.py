@@ -13,6 +13,7 @@ import polars as pl
 from feature_repo.contracts.errors import ModelError
 from feature_repo.contracts.model_files import Answer, Calibration, Golden
 from feature_repo.contracts.model_inputs import ModelInputs
+from feature_repo.scoring.one_version import OneVersion, guarded
 from feature_repo.scoring.outputs import Outputs
 from feature_repo.scoring.scorers import Scorer
 
@@ -76,6 +77,9 @@ class Candidate:
     def golden(self) -> Golden:
         """The examples with what the model makes of them.
 
+        Where it is fed an embedding, the first one stands there once more at the end, with another
+        version: whoever loads the version proves that it leaves that one out.
+
         Raises:
             ModelError: there are none, or the transform is unknown.
         """
@@ -89,10 +93,15 @@ class Candidate:
         outputs = Outputs.named(
             self.inputs.columns, self.target_transform, self.calibration, self.answer
         )
-        scores, _ = self.scorer.score(self.examples)
-        scored = outputs.of(scores, self.examples)
+        rows, guard = self.examples, OneVersion.of(self.inputs)
+        if guard is not None:
+            another = rows[:1].copy()
+            another[0, guard.column] = guard.only + 1
+            rows = np.vstack([rows, another])
+        scores, _ = guarded(self.scorer, self.inputs).score(rows)
+        scored = outputs.of(scores, rows)
         return Golden.of(
-            self.examples,
+            rows,
             scored.scores,
             scored.predictions,
             scored.probabilities,

@@ -16,6 +16,7 @@ from feature_repo.contracts.credentials import first_line, without_credentials
 from feature_repo.contracts.errors import DaimaError, ModelError
 from feature_repo.contracts.model_inputs import ModelInputs
 from feature_repo.contracts.settings import Settings
+from feature_repo.scoring.one_version import OneVersion
 from feature_repo.scoring.outputs import Outputs, Scored
 from feature_repo.scoring.scorers import Scorer
 from feature_repo.scoring.version_folder import VersionFolder
@@ -49,6 +50,11 @@ class Champion:
     inputs: ModelInputs
     scorer: Scorer
     outputs: Outputs
+
+    def fed(self, frame: pl.DataFrame) -> Floats:
+        """What it is fed of a data set's rows: vectors of another embedding version are missing."""
+        matrix, guard = self.inputs.matrix(frame), OneVersion.of(self.inputs)
+        return matrix if guard is None else guard.fed(matrix)
 
     def predict(self, frame: pl.DataFrame) -> Floats:
         """Predictions on the scale on which models of this name are judged: shape (rows,) or

@@ -23,6 +23,7 @@ from feature_repo.scoring.scorers import Trees
 from training.boosting import BoostedConfig, boost
 from training.configuration import load_config
 from training.dataset import Examples, join_features
+from training.embedding.versions import load_embedding
 from training.evaluation.baselines import GroupMean
 from training.evaluation.bootstrap import paired_interval
 from training.evaluation.gate import HeldOut, beats_baseline, closest
@@ -97,7 +98,7 @@ def build(
         )
     # The flow `customer_history` brings them online.
     fill_history(settings, values.snapshots)
-    dataset = join_features(settings, NAME, values.frame)
+    dataset = join_features(settings, NAME, values.frame, load_embedding(settings))
     check_leakage(settings, dataset)
     check_history(settings, values.snapshots)
     counts = {

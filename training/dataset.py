@@ -13,17 +13,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import polars as pl
 from feast import FeatureService, FeatureStore
 from feast.errors import FeatureServiceNotFoundException
 
 from feature_repo.contracts.definition import Dtype
+from feature_repo.contracts.embeddings import EMBEDDING_VIEW, EMBEDDING_WIDTH, VERSION_FEATURE
 from feature_repo.contracts.errors import DatasetError
 from feature_repo.contracts.model_inputs import ModelInput
 from feature_repo.contracts.settings import Settings
 from feature_repo.contracts.states import AS_OF_FIELD
 from feature_repo.stores.feast_store import open_store
+from training.embedding.as_inputs import vectors_as_of, without_vectors
+from training.embedding.versions import EmbeddingVersion
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +40,13 @@ class Dataset:
 
     Attributes:
         feature_service: the service the features come from.
-        inputs: its features in order, without categories (those are learnt from training rows).
-        frame: the entity rows given, by event_timestamp then customer_id, plus a column a feature.
+        inputs: its features in order, without categories (those are learnt from training rows),
+            and without an embedding where there is none.
+        frame: the entity rows given, by event_timestamp then customer_id, plus a column a feature
+            of the service.
         absent_views: views without any offline rows; their features are null throughout.
-        fingerprint: hash of the frame's contents; equal data, equal fingerprint.
+        fingerprint: hash of the contents; equal data, equal fingerprint.
+        embedding: whose vectors are among the features.
     """
 
     feature_service: str
@@ -47,6 +54,7 @@ class Dataset:
     frame: pl.DataFrame
     absent_views: tuple[str, ...]
     fingerprint: str
+    embedding: EmbeddingVersion | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,12 @@ class Examples:
     counts: dict[str, int]
 
 
-def join_features(settings: Settings, service_name: str, entities: pl.DataFrame) -> Dataset:
+def join_features(
+    settings: Settings,
+    service_name: str,
+    entities: pl.DataFrame,
+    embedding: EmbeddingVersion | None = None,
+) -> Dataset:
     """Join a feature service to entity rows, each as of its own event_timestamp.
 
     Args:
@@ -72,6 +85,8 @@ def join_features(settings: Settings, service_name: str, entities: pl.DataFrame)
         service_name: a feature service of `definitions.py`.
         entities: the join keys of the service's views, `event_timestamp` (UTC) and what else the
             model needs; n rows in, n rows out.
+        embedding: the version whose vectors are joined, if the service asks for vectors. Without
+            one, or where nobody has a vector, there is no embedding among the inputs.
 
     Raises:
         DatasetError: the service is not applied, no row was given, or the store lost rows.
@@ -85,6 +100,7 @@ def join_features(settings: Settings, service_name: str, entities: pl.DataFrame)
     store = open_store(settings)
     service = _service(store, service_name)
     inputs = _inputs(service)
+    stored = [item for item in inputs if item.view != EMBEDDING_VIEW]
     absent = _absent_views(settings, store, service)
     if absent:
         log.warning(
@@ -96,8 +112,8 @@ def join_features(settings: Settings, service_name: str, entities: pl.DataFrame)
             instant, instant.dt.epoch("us").alias(AS_OF_FIELD)
         ).to_pandas(),
         features=service
-        if not absent
-        else [item.ref for item in inputs if item.view not in absent],
+        if not absent and len(stored) == len(inputs)
+        else [item.ref for item in stored if item.view not in absent],
     )
     joined = pl.from_arrow(job.to_arrow())
     if not isinstance(joined, pl.DataFrame) or joined.height != entities.height:
@@ -113,16 +129,27 @@ def join_features(settings: Settings, service_name: str, entities: pl.DataFrame)
             pl.lit(None, _POLARS[Dtype(item.dtype)]).alias(item.feature)
             if item.view in absent
             else pl.col(item.feature).cast(_POLARS[Dtype(item.dtype)])
-            for item in inputs
+            for item in stored
         ),
     ).sort("event_timestamp", "customer_id")
+    plain = fingerprint(frame)
+    if len(stored) < len(inputs):
+        inputs, frame = _with_vectors(settings, inputs, frame, embedding)
+    embedded = any(item.view == EMBEDDING_VIEW for item in inputs)
     log.info(
         "joined %s features to %s rows in %.1f s",
         len(inputs),
         f"{frame.height:,}",
         time.perf_counter() - began,
     )
-    return Dataset(service_name, inputs, frame, absent, fingerprint(frame))
+    return Dataset(
+        service_name,
+        inputs,
+        frame,
+        absent,
+        fingerprint(frame) if embedded else plain,
+        embedding if embedded else None,
+    )
 
 
 def service_inputs(settings: Settings, service_name: str) -> tuple[ModelInput, ...]:
@@ -147,6 +174,9 @@ def fingerprint(frame: pl.DataFrame) -> str:
     for column in frame.iter_columns():
         digest.update(f"{column.name}:{column.dtype}:{len(column)}".encode())
         plain = column.to_physical()
+        if isinstance(column.dtype, pl.List):
+            digest.update(column.list.len().fill_null(0).to_numpy().tobytes())
+            plain = column.drop_nulls().explode()
         if column.dtype == pl.String:
             distinct = column.unique().drop_nulls().sort()
             digest.update("\0".join(distinct.to_list()).encode())
@@ -173,6 +203,41 @@ def _inputs(service: FeatureService) -> tuple[ModelInput, ...]:
     )
 
 
+def _with_vectors(
+    settings: Settings,
+    inputs: tuple[ModelInput, ...],
+    frame: pl.DataFrame,
+    embedding: EmbeddingVersion | None,
+) -> tuple[tuple[ModelInput, ...], pl.DataFrame]:
+    """The inputs that there are something of, and the frame with the vectors' columns."""
+    asked = [item.feature for item in inputs if item.view == EMBEDDING_VIEW]
+    if VERSION_FEATURE not in asked:
+        raise DatasetError(
+            f"features of {EMBEDDING_VIEW}",
+            asked,
+            f"{VERSION_FEATURE} beside the vector, by which vectors of others are told",
+            "add it to the feature service",
+        )
+    found = without_vectors(frame.height)
+    if embedding is not None:
+        found = vectors_as_of(settings, embedding, frame)
+    with_vectors = frame.hstack(found.select(asked))
+    if embedding is None or found["embedding"].null_count() == frame.height:
+        log.info("no customer embedding: it is left out of this model's inputs")
+        return tuple(item for item in inputs if item.view != EMBEDDING_VIEW), with_vectors
+    return tuple(_of_version(item, embedding.version) for item in inputs), with_vectors
+
+
+def _of_version(item: ModelInput, version: int) -> ModelInput:
+    if item.view != EMBEDDING_VIEW:
+        return item
+    if item.is_array:
+        return msgspec.structs.replace(item, length=EMBEDDING_WIDTH)
+    if item.feature == VERSION_FEATURE:
+        return msgspec.structs.replace(item, only=version)
+    return item
+
+
 def _absent_views(
     settings: Settings, store: FeatureStore, service: FeatureService
 ) -> tuple[str, ...]:
@@ -181,6 +246,8 @@ def _absent_views(
     streamed = {view.name for view in store.list_on_demand_feature_views()}
     absent = []
     for projection in service.feature_view_projections:
+        if projection.name == EMBEDDING_VIEW:  # from the archive too
+            continue
         path = (
             settings.events_table
             if projection.name in streamed

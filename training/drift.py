@@ -30,6 +30,8 @@ from feature_repo.contracts.settings import Settings
 from training.asked import asked, last_event
 from training.champion import Champion, load_champion
 from training.dataset import join_features
+from training.embedding.as_inputs import served_to, trained_on
+from training.embedding.versions import EmbeddingVersion
 from training.evaluation.stability import (
     Floats,
     Reference,
@@ -136,7 +138,8 @@ def drift(
     else:
         last = min(now, last_event(settings))
         source, first = "offline store", start or last - LATEST
-        matrix, customers = _moments(settings, champion, first, last)
+        embedding = served_to(settings, champion.inputs)
+        matrix, customers = _moments(settings, champion, first, last, embedding)
     if len(matrix) < least_rows:
         raise DatasetError(
             "window",
@@ -168,7 +171,8 @@ def reference_of(settings: Settings, champion: Champion, least_rows: int = LEAST
         datetime.fromisoformat(champion.tags[f"training_window_{side}"])
         for side in ("start", "end")
     )
-    matrix, customers = _moments(settings, champion, start, end)
+    embedding = trained_on(settings, champion.inputs)
+    matrix, customers = _moments(settings, champion, start, end, embedding)
     if len(matrix) < least_rows:
         raise DatasetError(
             f"training window of {champion.name} version {champion.version}",
@@ -199,17 +203,24 @@ def _with_predictions(champion: Champion, matrix: Floats) -> Floats:
 
 
 def _moments(
-    settings: Settings, champion: Champion, start: datetime, end: datetime
+    settings: Settings,
+    champion: Champion,
+    start: datetime,
+    end: datetime,
+    embedding: EmbeddingVersion | None,
 ) -> tuple[Floats, pl.Series]:
-    """A sample of a window's moments as the champion is fed them, and whose they are."""
+    """A sample of a window's moments as the champion is fed them, and whose they are.
+
+    `embedding` is whose vectors there are.
+    """
     moments = asked(settings, champion.name, start, end)
     if moments.height > MOST_ROWS:
         moments = moments.sample(MOST_ROWS, seed=_SEED).sort("event_timestamp", "customer_id")
     if any(item.view == HISTORY for item in champion.inputs.inputs):
         times = moments["event_timestamp"]
         fill_history(settings, midnights(times[0], times[-1]))
-    frame = join_features(settings, champion.inputs.feature_service, moments).frame
-    return champion.inputs.matrix(frame), frame["customer_id"]
+    frame = join_features(settings, champion.inputs.feature_service, moments, embedding).frame
+    return champion.fed(frame), frame["customer_id"]
 
 
 def _served(settings: Settings, champion: Champion, start: datetime, end: datetime) -> pl.DataFrame:

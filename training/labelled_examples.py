@@ -10,6 +10,7 @@ from feature_repo.contracts.errors import DatasetError
 from feature_repo.contracts.events import EventType
 from feature_repo.contracts.settings import Settings
 from training.dataset import Examples, join_features
+from training.embedding.versions import load_embedding
 from training.history import check_history, fill_history, midnights
 from training.labels import labelled_events
 from training.leakage import check_leakage
@@ -54,7 +55,7 @@ def labelled_examples(
     # Of each event's day; the flow `customer_history` brings them online.
     days = midnights(examples["event_timestamp"][0], found.window_end)
     fill_history(settings, days)
-    dataset = join_features(settings, model, examples)
+    dataset = join_features(settings, model, examples, load_embedding(settings))
     check_leakage(settings, dataset)
     check_history(settings, days)
     return Examples(dataset, (found.window_start, found.window_end), found.counts)

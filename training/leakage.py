@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from feast import FeatureStore, FeatureView
 
+from feature_repo.contracts.embeddings import EMBEDDING_VIEW, VERSION_FEATURE
 from feature_repo.contracts.errors import DatasetError
 from feature_repo.contracts.feature_set import EntityKey, FeatureSet, load_feature_set
 from feature_repo.contracts.model_inputs import REQUEST_VIEW
@@ -31,12 +32,16 @@ from feature_repo.stores.feast_store import open_store
 from feature_repo.stores.forgotten import ForgottenFile
 from feature_repo.stores.stream_history import Spine, features_at, needed_columns
 from training.dataset import Dataset
+from training.embedding.sequences import archived_events, instant_us, sequences_of
+from training.embedding.versions import EmbeddingVersion
 
 log = logging.getLogger(__name__)
 
 _TIME = "event_timestamp"
 # Sums of floats differ in their last bits by the order in which they were taken.
 _RELATIVE = 1e-9
+# Vectors are of single precision.
+_VECTORS_APART = 1e-5
 
 
 def check_leakage(settings: Settings, dataset: Dataset, *, sample: int = 24, seed: int = 0) -> None:
@@ -81,6 +86,8 @@ class _Again:
         streamed: dict[EntityKey, list[str]] = {}
         joined: dict[str, list[str]] = {}
         for item in stored:
+            if item.view == EMBEDDING_VIEW:
+                continue
             if item.view in entity_of:
                 streamed.setdefault(entity_of[item.view], []).append(item.feature)
             else:
@@ -91,6 +98,9 @@ class _Again:
         ]
         store = open_store(settings)
         self._joined = [_Joined(store, view, names, rows) for view, names in joined.items()]
+        self._embedded = (
+            None if dataset.embedding is None else _Embedded(settings, dataset.embedding, rows)
+        )
 
     def features(self, row: Mapping[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -98,6 +108,8 @@ class _Again:
             found |= streamed.features(row)
         for joined in self._joined:
             found |= joined.features(row)
+        if self._embedded is not None:
+            found |= self._embedded.features(row)
         return found
 
 
@@ -184,7 +196,28 @@ class _Joined:
         return {name: newest[name] for name in self._names}
 
 
+class _Embedded:
+    """A customer's vector, by replaying what had happened by the instant alone."""
+
+    def __init__(self, settings: Settings, version: EmbeddingVersion, rows: pl.DataFrame) -> None:
+        self._number, self._encoder = version.version, version.encoder
+        self._events = archived_events(settings, customers=rows["customer_id"])
+
+    def features(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        at = row[_TIME]
+        happened = self._events.filter(
+            (pl.col("customer_id") == row["customer_id"]) & (pl.col("event_time") <= at)
+        )
+        known = sequences_of(happened).until(instant_us(at))
+        if not len(known.customer_id):
+            return {"embedding": None, VERSION_FEATURE: None}
+        _, vectors, _ = self._encoder.replay(known.offsets, known.sessions)
+        return {"embedding": vectors[0].tolist(), VERSION_FEATURE: self._number}
+
+
 def _equal(found: Any, expected: Any) -> bool:
+    if isinstance(found, list) and isinstance(expected, list):
+        return np.allclose(found, expected, rtol=0.0, atol=_VECTORS_APART)
     if isinstance(found, float) and isinstance(expected, int | float):
         return math.isclose(found, expected, rel_tol=_RELATIVE, abs_tol=1e-9) or (
             math.isnan(found) and math.isnan(expected)

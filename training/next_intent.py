@@ -25,6 +25,7 @@ from training.archive import check_window, shown
 from training.boosting import BoostedConfig, boost
 from training.configuration import load_config
 from training.dataset import Examples, join_features
+from training.embedding.versions import load_embedding
 from training.evaluation.calibration import expected_calibration_error
 from training.evaluation.gate import beats_baseline, closest
 from training.evaluation.metrics import LOG_LOSS, MRR, TOP_1, Floats
@@ -118,7 +119,7 @@ def build(
     # Of each session's day; the flow `customer_history` brings them online.
     days = midnights(examples["event_timestamp"][0], examples["event_timestamp"][-1])
     fill_history(settings, days)
-    dataset = join_features(settings, NAME, examples)
+    dataset = join_features(settings, NAME, examples, load_embedding(settings))
     check_leakage(settings, dataset)
     check_history(settings, days)
     first = start or sessions["started_at"].min()

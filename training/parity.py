@@ -22,15 +22,19 @@ import numpy.typing as npt
 import polars as pl
 
 from feature_repo.contracts.credentials import without_credentials
+from feature_repo.contracts.embeddings import EMBEDDING_VIEW, OTHER_VERSION, VERSION_FEATURE
 from feature_repo.contracts.errors import DatasetError, ModelError
 from feature_repo.contracts.model_files import INPUTS_FILE
 from feature_repo.contracts.model_inputs import REQUEST_VIEW, ModelInput, ModelInputs
 from feature_repo.contracts.settings import Settings
 from training.dataset import join_features
+from training.embedding.as_inputs import trained_on
 from training.model_files import file_of
 
 FEATURE_LOG = "feature_log"
 _CLOSE = 1e-9
+# A vector that grew session by session, and one that was replayed at once, in single precision.
+_VECTORS_APART = 1e-5
 
 
 @dataclass(frozen=True)
@@ -116,15 +120,26 @@ def _compared(settings: Settings, model: str, version: str, rows: pl.DataFrame) 
         row=pl.int_range(pl.len()),
     )
     # The join gives rows by time; ours are told apart by number.
-    known = join_features(settings, inputs.feature_service, entities).frame.sort("row")
+    embedding = trained_on(settings, inputs)
+    known = join_features(settings, inputs.feature_service, entities, embedding).frame.sort("row")
+    if embedding is not None:
+        known = _without_others(known, rows, inputs)
     return pl.DataFrame(
         [
             {"feature": item.ref, "version": version, "rows": rows.height}
-            | _counts(_served(rows, item), _again(known, item))
+            | _counts(_served(rows, item), _again(known, item), _apart(item))
             for item in inputs.inputs
             if item.view != REQUEST_VIEW and item.feature in known.columns
         ]
     ).with_columns(share=1.0 - pl.col("equal") / pl.col("rows"))
+
+
+def _without_others(known: pl.DataFrame, rows: pl.DataFrame, inputs: ModelInputs) -> pl.DataFrame:
+    """Without the vectors that were not served, since online stood another version's."""
+    said = f'"{EMBEDDING_VIEW}:{VERSION_FEATURE}":"{OTHER_VERSION}"'
+    other = rows["statuses"].cast(pl.String).str.contains(said, literal=True)
+    vector = [item.feature for item in inputs.inputs if item.view == EMBEDDING_VIEW]
+    return known.with_columns(pl.when(~other).then(pl.col(vector)))
 
 
 def _served(rows: pl.DataFrame, item: ModelInput) -> npt.NDArray[np.float64]:
@@ -132,14 +147,20 @@ def _served(rows: pl.DataFrame, item: ModelInput) -> npt.NDArray[np.float64]:
     return rows.select(pl.col(names).cast(pl.Float64).fill_null(float("nan"))).to_numpy()
 
 
+def _apart(item: ModelInput) -> float:
+    return _VECTORS_APART if item.is_array else 0.0
+
+
 def _again(known: pl.DataFrame, item: ModelInput) -> npt.NDArray[np.float64]:
     return ModelInputs("", (item,)).matrix(known)
 
 
-def _counts(served: npt.NDArray[np.float64], again: npt.NDArray[np.float64]) -> dict[str, int]:
-    """Rows by how they compare; an array's row is equal if all of it is."""
+def _counts(
+    served: npt.NDArray[np.float64], again: npt.NDArray[np.float64], apart: float
+) -> dict[str, int]:
+    """Rows by how they compare; an array's row is equal if all of it is, up to `apart`."""
     had, has = ~np.isnan(served).all(axis=1), ~np.isnan(again).all(axis=1)
-    near = np.isclose(served, again, rtol=_CLOSE, atol=0.0, equal_nan=True).all(axis=1)
+    near = np.isclose(served, again, rtol=_CLOSE, atol=apart, equal_nan=True).all(axis=1)
     return {
         "equal": int(near.sum()),
         "different": int((~near & had & has).sum()),

@@ -24,12 +24,15 @@ from mlflow.types import ColSpec, Schema, TensorSpec
 from feature_repo.contracts.credentials import first_line, without_credentials
 from feature_repo.contracts.errors import ModelError
 from feature_repo.contracts.model_files import (
+    ANOMALY_FILE,
     ANSWER_FILE,
     CALIBRATION_FILE,
     GOLDEN_FILE,
     INPUTS_FILE,
+    NETWORK_FILE,
 )
 from feature_repo.contracts.settings import Settings
+from feature_repo.scoring.one_version import guarded
 from feature_repo.scoring.scorers import Trees
 from training.candidate import Candidate
 from training.evaluation.gate import Decision
@@ -39,6 +42,8 @@ from training.model_files import CARD_FILE, DECISION_FILE, add_to_model
 log = logging.getLogger(__name__)
 
 IDENTITY_TAG = "identity"
+# Of the vectors that a version was trained on; absent where it is fed none.
+EMBEDDING_TAG = "embedding_version"
 _CODE = Path(__file__).with_name("mlflow_version.py")
 
 
@@ -145,6 +150,7 @@ def reject(settings: Settings, name: str, version: int, reason: str) -> None:
 
 def _tags(candidate: Candidate) -> dict[str, str]:
     start, end = candidate.window
+    embedded = candidate.inputs.embedding_version
     return {
         "feature_service": candidate.inputs.feature_service,
         "features": json.dumps([item.ref for item in candidate.inputs.inputs]),
@@ -157,6 +163,7 @@ def _tags(candidate: Candidate) -> dict[str, str]:
         "metric_name": candidate.metric_name,
         "metric_value": repr(candidate.metric_value),
         "data_fingerprint": candidate.data_fingerprint,
+        **({} if embedded is None else {EMBEDDING_TAG: str(embedded)}),
         **candidate.tags,
     }
 
@@ -169,8 +176,9 @@ def _import_quietly() -> None:
 
 
 def _log_model(candidate: Candidate) -> ModelInfo:
-    """Trees alone as MLflow's own flavour; with a network, as code that MLflow runs."""
-    scorer, signature = candidate.scorer, _signature(candidate)
+    """Trees alone as MLflow's own flavour; with a network, or fed an embedding, which must be of
+    one version, as code that MLflow runs."""
+    scorer, signature = guarded(candidate.scorer, candidate.inputs), _signature(candidate)
     # Named here: MLflow would otherwise load the model in a process to find out.
     needed = [f"{lib}=={installed(lib)}" for lib in ("lightgbm", "numpy")]
     if isinstance(scorer, Trees) and scorer.anomaly is None:
@@ -178,8 +186,13 @@ def _log_model(candidate: Candidate) -> ModelInfo:
             scorer.booster, name=candidate.name, signature=signature, pip_requirements=needed
         )
     with tempfile.TemporaryDirectory() as folder:
-        artifacts = {}
-        for file, content in scorer.files().items():
+        artifacts, files = {}, scorer.files()
+        networks = (
+            [f"onnxruntime=={installed('onnxruntime')}"]
+            if {ANOMALY_FILE, NETWORK_FILE} & files.keys()
+            else []
+        )
+        for file, content in files.items():
             Path(folder, file).write_bytes(content)
             artifacts[Path(file).stem] = str(Path(folder, file))
         with warnings.catch_warnings():
@@ -190,7 +203,7 @@ def _log_model(candidate: Candidate) -> ModelInfo:
                 python_model=str(_CODE),
                 artifacts=artifacts,
                 signature=signature,
-                pip_requirements=[*needed, f"onnxruntime=={installed('onnxruntime')}"],
+                pip_requirements=[*needed, *networks],
             )
 
 

@@ -17,6 +17,7 @@ from feature_repo.contracts.settings import Settings
 from feature_repo.stores.view_rows import write_view_rows
 from training.champion import Champion, load_champion
 from training.dataset import join_features
+from training.embedding.as_inputs import served_to
 from training.sessions import observed_sessions
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,9 @@ def score_all(
             event_timestamp=pl.lit(moment).cast(pl.Datetime("us", "UTC")),
         )
     )
-    frame = join_features(settings, champion.inputs.feature_service, entities).frame
+    frame = join_features(
+        settings, champion.inputs.feature_service, entities, served_to(settings, champion.inputs)
+    ).frame
     absent = [name for name in champion.inputs.stored.names if name not in frame.columns]
     if absent:
         raise DatasetError(

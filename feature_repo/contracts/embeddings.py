@@ -26,6 +26,9 @@ Singles = npt.NDArray[np.float32]
 EMBEDDING_WIDTH = 64
 # The feature view that holds vector, version and the instant of the last session's end.
 EMBEDDING_VIEW = "customer_embedding"
+VERSION_FEATURE = "embedding_version"
+# What became of a vector that a model was not fed, being another version's than it was trained on.
+OTHER_VERSION = "OTHER_VERSION"
 # Files of an embedding version, beside each other.
 SESSION_FILE = "session.onnx"
 SNAPSHOT_FILE = "snapshot.onnx"

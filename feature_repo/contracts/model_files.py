@@ -25,6 +25,8 @@ TREES_FILE = "model.lgb"
 ANOMALY_FILE = "anomaly.onnx"
 # A network that is the model itself.
 NETWORK_FILE = "model.onnx"
+# Which embedding version the trees may be fed, where plain MLflow runs the version.
+ONE_VERSION_FILE = "one_version.json"
 
 # Tag of a registered model, and its value for one that answers no prediction.
 KIND_TAG = "kind"

@@ -7,7 +7,7 @@ or a missing value cannot mean two things.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import accumulate
 
 import msgspec
@@ -15,8 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from feature_repo.contracts.embeddings import EMBEDDING_VIEW
 from feature_repo.contracts.errors import ModelError
 
+# Views whose inputs a version may leave out, all of them: there was no embedding to train on.
+LEFT_OUT_VIEWS = frozenset({EMBEDDING_VIEW})
 # The view of inputs that come with the request, not out of a store: `request:amount_minor`.
 REQUEST_VIEW = "request"
 # What a request can bring, with its Feast dtype.
@@ -33,7 +36,8 @@ class ModelInput(msgspec.Struct, frozen=True, omit_defaults=True):
 
     A category's number is its place in `categories`; a value that is not among them, and a
     missing value, become NaN. An array (`Array(Float32)`, an embedding) declares its `length` and
-    takes that many columns; an array of another length is missing.
+    takes that many columns; an array of another length is missing. `only` is the one value with
+    which the inputs of its view count: an embedding's version (see `scoring.one_version`).
     """
 
     view: str
@@ -41,6 +45,7 @@ class ModelInput(msgspec.Struct, frozen=True, omit_defaults=True):
     dtype: str
     categories: tuple[str, ...] = ()
     length: int = 0
+    only: int | None = None
 
     @property
     def ref(self) -> str:
@@ -70,7 +75,10 @@ class ModelInput(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ModelInputs(msgspec.Struct, frozen=True):
-    """The ordered inputs of one model version, with the Feast feature service they belong to."""
+    """The ordered inputs of one model version, with the Feast feature service they belong to.
+
+    A version may leave out all inputs of `LEFT_OUT_VIEWS`, if there were none to train on.
+    """
 
     feature_service: str
     inputs: tuple[ModelInput, ...]
@@ -98,8 +106,19 @@ class ModelInputs(msgspec.Struct, frozen=True):
     @property
     def stored(self) -> ModelInputs:
         """Those that come out of a store, which the feature service must offer."""
-        inputs = tuple(item for item in self.inputs if item.view != REQUEST_VIEW)
+        return self.without({REQUEST_VIEW})
+
+    def without(self, views: Collection[str]) -> ModelInputs:
+        """Those of other views."""
+        inputs = tuple(item for item in self.inputs if item.view not in views)
         return ModelInputs(self.feature_service, inputs)
+
+    @property
+    def embedding_version(self) -> int | None:
+        """Of the vectors that it was trained on; None: on none, or it is fed none."""
+        return next(
+            (item.only for item in self.inputs if item.view == EMBEDDING_VIEW and item.only), None
+        )
 
     @property
     def categorical(self) -> tuple[str, ...]:
@@ -110,7 +129,8 @@ class ModelInputs(msgspec.Struct, frozen=True):
     def fingerprint(self) -> str:
         """A hash of service, order, references and dtypes: what serving must offer.
 
-        Categories and lengths are not part of it: they belong to the model, not to the store.
+        Categories, lengths and the one value that counts are not part of it: they belong to the
+        model, not to the store.
         """
         text = "\n".join(
             [self.feature_service, *(f"{item.ref}:{item.dtype}" for item in self.inputs)]

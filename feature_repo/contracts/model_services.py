@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from feature_repo.contracts.batch_views import BATCH_VIEWS
+from feature_repo.contracts.embeddings import EMBEDDING_VIEW
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ _INTENTS = (
     *(name for name in _history if name.startswith("share_")),
 )
 _PROFILE = ("tenure_days", "age_band", "kyc_level", "recipient_count")
+# Behind the others: a version that was trained where there was none leaves it out.
+_EMBEDDING = (EMBEDDING_VIEW, ("embedding", "embedding_version"))
 
 MODEL_SERVICES: tuple[ModelService, ...] = (
     ModelService(
@@ -104,6 +107,7 @@ MODEL_SERVICES: tuple[ModelService, ...] = (
                 "customer_history",
                 ("logins_90d", "failed_90d", "contacts_90d", "days_since_contact"),
             ),
+            _EMBEDDING,
         ),
     ),
     ModelService(
@@ -116,6 +120,7 @@ MODEL_SERVICES: tuple[ModelService, ...] = (
             ("customer_financials", None),
             ("customer_history", _MONEY),
             ("counterparty_activity", None),
+            _EMBEDDING,
         ),
     ),
     ModelService(
@@ -127,6 +132,7 @@ MODEL_SERVICES: tuple[ModelService, ...] = (
             ("customer_profile", _PROFILE),
             ("customer_financials", ("balance_ref_minor", "monthly_income_ref_minor")),
             ("customer_history", _INTENTS),
+            _EMBEDDING,
         ),
     ),
     ModelService(
@@ -136,6 +142,7 @@ MODEL_SERVICES: tuple[ModelService, ...] = (
             ("customer_history", _MONEY),
             ("customer_profile", None),
             ("customer_financials", None),
+            _EMBEDDING,
         ),
     ),
 )

@@ -22,6 +22,7 @@ from feature_repo.contracts.model_files import (
 )
 from feature_repo.contracts.model_inputs import ModelInputs
 from feature_repo.scoring.network import Network
+from feature_repo.scoring.one_version import guarded
 from feature_repo.scoring.scorers import NeuralScorer, Scorer, Trees
 
 # Where MLflow puts what a model in code is given.
@@ -70,11 +71,14 @@ class VersionFolder:
         return None if raw is None else Golden.from_json(raw)
 
     def scorer(self) -> Scorer:
-        """What scores.
+        """What scores, fed the embedding version alone that it was trained on.
 
         Raises:
-            ModelError: there is no scorer, or its file is none.
+            ModelError: there is no scorer, or a file is none.
         """
+        return guarded(self._scorer(), self.inputs())
+
+    def _scorer(self) -> Scorer:
         network = self._read(f"{_ARTIFACTS}/{NETWORK_FILE}")
         if network is not None:
             return NeuralScorer(Network(network))

@@ -81,14 +81,32 @@ def archived_sequences(settings: Settings, end: datetime | None = None) -> Seque
     Raises:
         DatasetError: there is no archive.
     """
+    return sequences_of(archived_events(settings, end))
+
+
+def archived_events(
+    settings: Settings, end: datetime | None = None, customers: pl.Series | None = None
+) -> pl.DataFrame:
+    """The events that sequences are made of, in the order of the log.
+
+    Args:
+        settings: where the archive lies.
+        end: those before it (aware; None: all).
+        customers: whose (None: everybody's).
+
+    Raises:
+        DatasetError: there is no archive.
+    """
     events = scan_archive(settings, _COLUMNS)
     if end is not None:
         events = events.filter(pl.col("event_time") < end)
+    if customers is not None:
+        events = events.filter(pl.col("customer_id").is_in(customers.unique().implode()))
     try:
         found = events.collect()
     except pl.exceptions.PolarsError as error:
         raise unreadable(settings, _COLUMNS, error) from error
-    return sequences_of(remembered(found, settings))
+    return remembered(found, settings)
 
 
 def sequences_of(events: pl.DataFrame, end: datetime | None = None) -> Sequences:

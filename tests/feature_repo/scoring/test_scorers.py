@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from feature_repo.contracts.errors import ModelError
-from feature_repo.contracts.model_files import TREES_FILE
+from feature_repo.contracts.model_files import INPUTS_FILE, TREES_FILE
+from feature_repo.contracts.model_inputs import ModelInput, ModelInputs
 from feature_repo.scoring.network import Network
 from feature_repo.scoring.scorers import NeuralScorer, Scorer, Trees
 from feature_repo.scoring.version_folder import VersionFolder
@@ -38,6 +39,8 @@ def stored(scorer: Scorer, folder: Path) -> VersionFolder:
     at.mkdir(exist_ok=True)
     for name, content in scorer.files().items():
         (at / name).write_bytes(content)
+    inputs = tuple(ModelInput("v", f"f{place}", "Float64") for place in range(WIDTH))
+    (folder / INPUTS_FILE).write_bytes(ModelInputs("m", inputs).to_json())
     return VersionFolder(folder, "m version 1")
 
 
