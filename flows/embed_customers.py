@@ -14,6 +14,7 @@ from feature_repo.stores.embedding_changes import serve_version
 from feature_repo.stores.embedding_rows import EmbeddingWriter
 from feature_repo.stores.redis_connection import connect
 from flows.outcomes import may_pass
+from flows.outdated_models import tell_outdated
 from training.embedding.config import NAME
 from training.embedding.customers import embed_customers as recompute
 from training.embedding.versions import EmbeddingVersion, load_embedding
@@ -83,7 +84,8 @@ def embed_customers(version: int | None = None) -> int:
     """Recompute and write all vectors; returns how many.
 
     Run it after a roll-back of `customer_embedding`: the former version's vectors come back, with
-    the sessions that have ended since.
+    the sessions that have ended since. Models whose champions were trained on another version than
+    the champion of the embedding are retrained.
 
     Args:
         version: of `customer_embedding`; the champion by default.
@@ -97,4 +99,6 @@ def embed_customers(version: int | None = None) -> int:
         raise ModelError(
             f"{NAME}@champion", expected="a version", action="run retrain_embeddings first"
         )
-    return re_embed(settings, found)
+    written = re_embed(settings, found)
+    tell_outdated(settings)
+    return written

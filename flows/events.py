@@ -9,11 +9,13 @@ from prefect.events import DeploymentEventTrigger, emit_event
 PARITY_ALARM = "daima.parity.alarm"
 DRIFT_ALARM = "daima.drift.alarm"
 LABELS_ARRIVED = "daima.labels.arrived"
+EMBEDDING_CHANGED = "daima.embedding.changed"
 # What starts a model's retraining, in words.
 _STARTS = {
     PARITY_ALARM: "What was served differs from the offline store",
     DRIFT_ALARM: "What the champion is fed, or predicts, has drifted from its training data",
     LABELS_ARRIVED: "Labels enough have arrived since the champion was trained",
+    EMBEDDING_CHANGED: "Another embedding version serves than the champion was trained on",
 }
 
 

@@ -18,6 +18,7 @@ from prefect.cache_policies import NO_CACHE
 from feature_repo.contracts.settings import Settings
 from flows.embed_customers import re_embed
 from flows.outcomes import inline_picture, may_pass
+from flows.outdated_models import tell_outdated
 from flows.retrain import Retrained, promote_or_reject
 from training.configuration import load_config
 from training.embedding.config import NAME, EmbeddingConfig
@@ -98,6 +99,7 @@ def retrain_embeddings(
     """Retrain the embeddings; the same sessions and configuration make no second version.
 
     Everybody is embedded anew before the alias moves, so that no reader sees two versions mixed.
+    Models whose champions were trained on another version are retrained after it.
 
     Args:
         end: of the training data, with time zone; None for all there is.
@@ -136,4 +138,6 @@ def retrain_embeddings(
         if found is not None:
             re_embed(settings, found)
     promoted = promote_or_reject(settings, NAME, version)
+    if promoted:
+        tell_outdated(settings)
     return Retrained(NAME, version, promoted, tags["decision_reasons"], known)

@@ -128,7 +128,7 @@ class CustomerPrediction(msgspec.Struct, kw_only=True):
         decision: what the policy makes of it; null without a policy.
         explanation: the inputs that weighed most, the heaviest first; null unless asked for.
         corridor: the corridor whose features were used.
-        statuses: view:feature -> PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE, or OTHER_VERSION (a
+        statuses: view:feature -> PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE, OTHER_VERSION (a
             vector of another embedding version than the model was trained on); all but the
             first went into the model as missing, except that stream features of a key that is
             not found are those of no events (counts 0).

@@ -13,7 +13,14 @@ from prefect.client.orchestration import get_client
 from feature_repo.contracts.errors import DatasetError
 from flows import parity as module
 from flows.deployments import deployments
-from flows.events import DRIFT_ALARM, LABELS_ARRIVED, PARITY_ALARM, retrain_on, tell
+from flows.events import (
+    DRIFT_ALARM,
+    EMBEDDING_CHANGED,
+    LABELS_ARRIVED,
+    PARITY_ALARM,
+    retrain_on,
+    tell,
+)
 from flows.parity import parity
 from training.parity import Parity
 
@@ -56,6 +63,7 @@ def test_a_models_alarm_starts_its_own_retraining() -> None:
         {PARITY_ALARM},
         {DRIFT_ALARM},
         {LABELS_ARRIVED},
+        {EMBEDDING_CHANGED},
     ]
     for trigger in triggers:
         assert trigger.match.root == {"prefect.resource.id": "daima.model.call_within_day"}
@@ -63,7 +71,7 @@ def test_a_models_alarm_starts_its_own_retraining() -> None:
 
 
 @pytest.mark.usefixtures("prefect_server", "environment")
-@pytest.mark.parametrize("event", [PARITY_ALARM, DRIFT_ALARM])
+@pytest.mark.parametrize("event", [PARITY_ALARM, DRIFT_ALARM, EMBEDDING_CHANGED])
 def test_prefect_starts_the_retraining_that_an_alarm_asks_for(event: str) -> None:
     (made,) = deployments(retrain_every=timedelta(days=300))[:1]
     deployment = made.apply()

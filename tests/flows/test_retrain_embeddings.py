@@ -22,7 +22,9 @@ from tests.training.simulated import FIRST_DAY, simulated_store, simulated_world
 
 pytest.importorskip("torch", reason="torch is an extra")
 
+from flows import outdated_models
 from flows.embed_customers import embed_customers
+from flows.events import EMBEDDING_CHANGED
 from flows.retrain_embeddings import retrain_embeddings
 from training.embedding.config import NAME
 from training.embedding.versions import load_embedding
@@ -67,7 +69,7 @@ def online(settings: Settings, customers: list[str]) -> tuple[Any, list[Any], li
 
 @pytest.mark.usefixtures("prefect_server")
 def test_from_nothing_to_a_warm_start_and_back(
-    settings: Settings, client: redis.Redis[bytes]
+    settings: Settings, client: redis.Redis[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     early = FIRST_DAY + timedelta(days=DAYS - 6)
     first = retrain_embeddings(end=early, changes=QUICK)
@@ -86,6 +88,12 @@ def test_from_nothing_to_a_warm_start_and_back(
     again = retrain_embeddings(end=early, changes=QUICK)
     assert (again.version, again.known, again.promoted) == (1, True, True)
 
+    registry = mlflow.MlflowClient(settings.mlflow_url)
+    registry.create_registered_model("next_intent")
+    registry.create_model_version("next_intent", "nowhere", tags={"embedding_version": "1"})
+    registry.set_registered_model_alias("next_intent", "champion", "1")
+    told: list[Any] = []
+    monkeypatch.setattr(outdated_models, "tell", lambda *event: told.append(event))
     second = retrain_embeddings(changes=QUICK)
     assert second.version == 2
     tags = mlflow.MlflowClient(settings.mlflow_url).get_model_version(NAME, "2").tags
@@ -98,9 +106,12 @@ def test_from_nothing_to_a_warm_start_and_back(
     assert set(versions) == {2}
     cosine = (before * after).sum(axis=1)
     assert np.median(cosine) >= 0.9, "a warm start keeps the space"
+    # Who learnt on the former version is retrained; after the roll-back nobody is to be.
+    assert told == [(EMBEDDING_CHANGED, "next_intent", {"trained_on": 1})]
 
     mlflow.MlflowClient(settings.mlflow_url).set_registered_model_alias(NAME, "champion", "1")
     assert embed_customers() >= len(customers)
+    assert len(told) == 1
     assert serving_version(client) == 1
     back, versions, _ = online(settings, customers)
     assert set(versions) == {1}
