@@ -36,11 +36,12 @@ def demo(
     days: Annotated[float, typer.Option(hidden=True, min=0.25)] = 3.0,
     seed: Annotated[int, typer.Option(hidden=True)] = 7,
 ) -> None:
-    """The main job, end to end: events in, a model trained, predictions out.
+    """The main job, end to end: events in, models trained, predictions and similar customers out.
 
     Starts the local stack, simulates a few days of events, streams them into the stores, trains
-    and registers a model, asks the API for predictions, prints what it did, and ends everything.
-    The last line is one JSON object.
+    and registers a model and customers' embeddings, asks the API for predictions and for a
+    customer's like, draws a map of customers, prints what it did, and ends everything. The last
+    line is one JSON object.
 
     Example:  daima demo
     """
@@ -121,6 +122,30 @@ def predict(
     from infra.predict import run_predict
 
     run_predict(model, customers, corridor, as_of, home, as_json=as_json)
+
+
+@app.command()
+def similar(
+    customer: Annotated[str, typer.Argument(help="The customer whose like are looked for.")],
+    *,
+    k: Annotated[int, typer.Option("-k", min=1, max=100, help="How many.")] = 10,
+    corridor: Annotated[
+        str | None, typer.Option(help="Only those whose main corridor it is, such as GB-NG.")
+    ] = None,
+    segment: Annotated[
+        str | None, typer.Option(help="Only those of this segment, such as long.")
+    ] = None,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the running API who behaves most like a customer.
+
+    Example:  daima similar c000017
+              daima similar c000017 -k 3 --corridor GB-NG --json
+    """
+    from infra.similar import run_similar
+
+    run_similar(customer, k, corridor, segment, home, as_json=as_json)
 
 
 @app.command()

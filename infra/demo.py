@@ -16,18 +16,28 @@ from rich.table import Table
 
 from feature_repo.contracts.settings import Settings
 from infra.contents import Champion, champions, online_customers
-from infra.first_model import MODEL, train, wait_for, wait_for_model, wait_for_servers
-from infra.predict import ask, prediction_table
-from infra.progress import reporting
+from infra.first_model import (
+    MODEL,
+    train_with_embeddings,
+    wait_for,
+    wait_for_model,
+    wait_for_servers,
+)
+from infra.predict import PredictionError, ask, prediction_table
+from infra.progress import Reporter, reporting
 from infra.servers import API, CORE, MLFLOW, PREFECT, VALKEY
+from infra.similar import nearest, similar_table
 from infra.simulate import EVENTS, TRUTH, Crowd, simulate_and_write
 from infra.stack import LocalStack, clear_home
 from infra.streaming_steps import stream_file
 
 if TYPE_CHECKING:
+    import polars as pl
     import pyarrow as pa
 
 _SHOWN = 5
+_INDEXED_WITHIN = timedelta(seconds=60)
+_POLL_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -42,14 +52,58 @@ class DemoOptions:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo did; its last line, as JSON."""
+    """What the demo did; its last line, as JSON.
+
+    Attributes:
+        similar: the API's answer, and how many of the nearest have the customer's planted persona;
+            None where no embeddings were promoted.
+        map: the file with the map of customers; None where no embeddings were trained.
+    """
 
     events: int
     events_per_s: float
     customers_online: int
     models: list[dict[str, Any]]
     prediction: dict[str, Any]
+    similar: dict[str, Any] | None
+    map: str | None
     seconds: float
+
+
+@dataclass(frozen=True)
+class _Like:
+    """The customers nearest to one: the API's answer, and what was planted in whom."""
+
+    answer: dict[str, Any]
+    personas: dict[str, str]
+
+    @property
+    def own(self) -> str:
+        """The persona of the one."""
+        return self.personas[self.answer["customer"]]
+
+    @property
+    def same_persona(self) -> int:
+        """How many of the others have it."""
+        return sum(self.personas.get(row["customer"]) == self.own for row in self.answer["similar"])
+
+    def table(self) -> Table:
+        """For people; below it, how many would have that persona by chance."""
+        table = similar_table(self.answer, self.personas)
+        everybody = list(self.personas.values())
+        table.caption = (
+            f"{self.answer['customer']} was planted as {self.own},"
+            f" as {self.same_persona} of these {len(self.answer['similar'])} were;"
+            f" of all customers {everybody.count(self.own) / len(everybody):.0%} were"
+        )
+        return table
+
+    def as_json(self) -> dict[str, Any]:
+        """For the demo's last line."""
+        rows = [
+            {**row, "similarity": round(row["similarity"], 3)} for row in self.answer["similar"]
+        ]
+        return {**self.answer, "similar": rows, "same_persona": self.same_persona}
 
 
 def run_demo(options: DemoOptions, now: datetime | None = None) -> None:
@@ -79,11 +133,17 @@ def run_demo(options: DemoOptions, now: datetime | None = None) -> None:
         streamed = stream_file(reporter, home / "simulation" / EVENTS, stack.settings)
         wait_for(reporter, "Applying the feature definitions", apply)
         wait_for_servers(reporter, stack, MLFLOW, PREFECT)
-        train(reporter, stack)
+        # Its imports take longer than anything that it does: beside the training.
         stack.start(API)
+        embeddings = train_with_embeddings(reporter, stack)
         wait_for_servers(reporter, stack, API)
         wait_for_model(reporter, stack)
-        answer = ask(stack.settings.api_url, MODEL, latest_customers(simulation.events, _SHOWN))
+        asked = latest_customers(simulation.events, _SHOWN)
+        answer = ask(stack.settings.api_url, MODEL, asked)
+        like = None
+        if embeddings["promoted"]:
+            asked = by_events(simulation.events, asked)
+            like = _like(reporter, stack, asked, simulation.truth.customers)
         models = champions(stack.settings)
         customers = online_customers(stack.settings)
         with reporter.step("Ending the servers"):
@@ -94,9 +154,15 @@ def run_demo(options: DemoOptions, now: datetime | None = None) -> None:
         customers_online=customers,
         models=[_model(model) for model in models],
         prediction=_prediction(answer),
+        similar=None if like is None else like.as_json(),
+        map=embeddings.get("map"),
         seconds=round(time.monotonic() - started_s, 1),
     )
-    _show(result, models, answer, home)
+    _show(result, models, home, embeddings["verdict"])
+    console = _console()
+    console.print(prediction_table(answer))
+    if like is not None:
+        console.print(like.table())
     print(json.dumps(asdict(result)))
 
 
@@ -110,6 +176,40 @@ def latest_customers(events: pa.Table, count: int) -> list[str]:
     pairs = zip(reversed(kinds), reversed(people), strict=True)
     inside = (person for kind, person in pairs if kind not in OUTSIDE_SESSION)
     return list(dict.fromkeys(inside))[:count]
+
+
+def by_events(events: pa.Table, customers: list[str]) -> list[str]:
+    """Customers by how many events they have, most first: of them most can be known."""
+    import pyarrow.compute as pc
+
+    column = events.column("customer_id")
+    counts = {each: pc.sum(pc.equal(column, each)).as_py() or 0 for each in customers}
+    return sorted(customers, key=lambda each: -counts[each])
+
+
+def _like(
+    reporter: Reporter,
+    stack: LocalStack,
+    customers: list[str],
+    people: pl.DataFrame,
+) -> _Like:
+    """The nearest to the first of these customers who has a vector.
+
+    Raises:
+        PredictionError: none has one, or the API has no index of nearest customers in time.
+    """
+    deadline_s = time.monotonic() + _INDEXED_WITHIN.total_seconds()
+    personas = dict(people.select("customer_id", "persona").iter_rows())
+    with reporter.step("Asking for similar customers") as step:
+        while True:
+            for customer in customers:
+                try:
+                    return _Like(nearest(stack.settings.api_url, customer), personas)
+                except PredictionError:  # the index is being built, or this one has no vector
+                    if time.monotonic() > deadline_s:
+                        raise
+            step.advance(0)
+            time.sleep(_POLL_S)
 
 
 def _model(model: Champion) -> dict[str, Any]:
@@ -137,8 +237,11 @@ def _prediction(answer: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _show(result: DemoResult, models: list[Champion], answer: dict[str, Any], home: Path) -> None:
-    console = Console(width=None if os.isatty(1) else 120)
+def _console() -> Console:
+    return Console(width=None if os.isatty(1) else 120)
+
+
+def _show(result: DemoResult, models: list[Champion], home: Path, embedded: str) -> None:
     table = Table(title="daima demo", show_header=False)
     table.add_column(style="bold")
     table.add_column()
@@ -150,7 +253,10 @@ def _show(result: DemoResult, models: list[Champion], answer: dict[str, Any], ho
             f"model {model.name}, version {model.version}",
             f"{model.metric} {model.value:.4f}, registered and promoted",
         )
+    if result.similar is None:
+        table.add_row("customer embeddings", f"none serve: {embedded}")
+    if result.map is not None:
+        table.add_row("map of customers", result.map)
     table.add_row("everything written to", str(home))
     table.add_row("seconds in all", f"{result.seconds:.1f}")
-    console.print(table)
-    console.print(prediction_table(answer))
+    _console().print(table)

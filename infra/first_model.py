@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
+from typing import Any
 
+from infra.flow_runs import EMBED, RETRAIN, outcomes
 from infra.http_json import NoAnswerError, exchange
 from infra.processes import Child, ProcessError
 from infra.progress import Reporter
@@ -13,6 +15,8 @@ from infra.stack import LocalStack
 
 MODEL = "session_duration"
 _POLL_S = 0.2
+_TRAINING = "Materialising, training, registering, promoting"
+_ALL_LINES = 100_000
 
 
 def train(reporter: Reporter, stack: LocalStack) -> None:
@@ -22,7 +26,26 @@ def train(reporter: Reporter, stack: LocalStack) -> None:
         ProcessError: a flow failed, or the model did not beat its baseline.
     """
     flows = stack.run_python("flows", "-m", "infra.flow_runs")
-    wait_for(reporter, "Materialising, training, registering, promoting", flows)
+    wait_for(reporter, _TRAINING, flows)
+
+
+def train_with_embeddings(reporter: Reporter, stack: LocalStack) -> dict[str, Any]:
+    """As `train`, and then segments and customers' embeddings.
+
+    Returns:
+        What became of the embeddings: `version` (None: too few sessions), `promoted`, `verdict`,
+        and `map`, the file with the map of customers.
+
+    Raises:
+        ProcessError: a flow failed, or the model did not beat its baseline.
+    """
+    flows = stack.run_python("flows", "-m", "infra.flow_runs", "--embeddings")
+    with reporter.step(_TRAINING) as step:
+        while flows.running and RETRAIN not in outcomes(flows.tail(_ALL_LINES)):
+            step.advance(0)
+            time.sleep(_POLL_S)
+    wait_for(reporter, "Placing segments, learning and writing customer embeddings", flows)
+    return outcomes(flows.tail(_ALL_LINES))[EMBED]
 
 
 def wait_for(reporter: Reporter, label: str, child: Child) -> None:

@@ -40,12 +40,28 @@ def ask(
     """
     request = {"customers": list(customers), "corridor": corridor, "as_of": as_of}
     body = {name: value for name, value in request.items() if value is not None}
+    found: dict[str, Any] = answered(
+        "POST", api_url, f"/v1/predict/{quote(model, safe='')}", body, environ=environ
+    )
+    return found
+
+
+def answered(
+    method: str,
+    api_url: str,
+    target: str,
+    body: object | None = None,
+    *,
+    environ: Mapping[str, str] = os.environ,
+) -> Any:
+    """The API's answer to a request, as JSON; an API that asks for a token gets ours.
+
+    Raises:
+        PredictionError: nothing answers there, or the API says what is wrong with the request.
+    """
     try:
         status, answer = exchange(
-            "POST",
-            f"{api_url}/v1/predict/{quote(model, safe='')}",
-            body,
-            token=environ.get("DAIMA_API_TOKEN"),
+            method, f"{api_url}{target}", body, token=environ.get("DAIMA_API_TOKEN")
         )
     except NoAnswerError as error:
         raise PredictionError(
@@ -54,8 +70,7 @@ def ask(
     if status >= 400:
         detail = answer.get("detail") if isinstance(answer, dict) else None
         raise PredictionError(f"the API answered {status}: {detail or answer}")
-    found: dict[str, Any] = answer
-    return found
+    return answer
 
 
 def prediction_table(answer: dict[str, Any]) -> Table:

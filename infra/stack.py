@@ -16,6 +16,7 @@ from types import TracebackType
 
 from feature_repo.contracts.errors import DaimaError
 from feature_repo.contracts.settings import REPO_PATH, ROOT, Settings
+from infra.flow_runs import MAP_FILE
 from infra.processes import LOOPBACK, Child, free_port
 from infra.servers import API, CORE, MLFLOW, PREFECT, USUAL_PORTS, VALKEY, server_of
 from infra.stack_file import STACK_FILE, StackFile, now_iso, read_stack_file
@@ -23,7 +24,7 @@ from infra.stack_file import STACK_FILE, StackFile, now_iso, read_stack_file
 # What a run writes to a home folder of its own; `clear_home` removes these and nothing else.
 _HOME_ENTRIES = (
     "valkey", "mlflow", "prefect", "offline", "checkpoints", "logs", "simulation", "registry.db",
-    STACK_FILE,
+    MAP_FILE, STACK_FILE,
 )  # fmt: skip
 # Settings of somebody's own Prefect or MLflow must not leak into the local ones.
 _FOREIGN_PREFIXES = ("PREFECT_", "MLFLOW_", "_MLFLOW_", "FEAST_", "PROMETHEUS_MULTIPROC")

@@ -17,7 +17,7 @@ from infra.cli import app, main
 COMMANDS = (
     *("demo", "up", "simulate", "stream", "replay", "produce", "backfill", "rebuild", "compact"),
     *("promote", "split", "rollback"),
-    *("predict", "status", "doctor", "env", "forget", "score-stream", "embed-stream"),
+    *("predict", "similar", "status", "doctor", "env", "forget", "score-stream", "embed-stream"),
 )
 
 

@@ -63,10 +63,10 @@ class Placed:
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         # All in one, in the customers' order: no group lies on top of the others.
-        axes.scatter(self.plane[:, 0], self.plane[:, 1], s=7, c=colours, linewidths=0)
+        axes.scatter(self.plane[:, 0], self.plane[:, 1], s=10, c=colours, linewidths=0)
         legend = leading | ({"other": _OTHER} if _OTHER in colours else {})
         for name, colour in legend.items():
-            axes.scatter([], [], s=7, color=colour, label=name)
+            axes.scatter([], [], s=10, color=colour, label=name)
         axes.set_title(title)
         axes.set_xticks([])
         axes.set_yticks([])

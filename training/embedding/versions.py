@@ -31,6 +31,7 @@ from training.embedding.config import NAME
 from training.embedding.former import Former
 from training.embedding.shape import Shape
 from training.evaluation.gate import Decision
+from training.evaluation.metrics import LOG_LOSS
 from training.model_files import DECISION_FILE
 from training.registry import IDENTITY_TAG
 
@@ -102,6 +103,8 @@ def register_embedding(
         "training_window_end": end.isoformat(),
         "data_fingerprint": candidate.data_fingerprint,
         IDENTITY_TAG: identity,
+        "metric_name": LOG_LOSS.name,
+        "metric_value": str(candidate.metrics[LOG_LOSS.name]),
         **decision.tags(),
     }
     try:
