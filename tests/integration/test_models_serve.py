@@ -18,15 +18,19 @@ import polars as pl
 import pytest
 from litestar.testing import TestClient
 
+from feature_repo.contracts.embeddings import EMBEDDING_WIDTH
 from feature_repo.contracts.model_files import GOLDEN_FILE, Golden
 from feature_repo.contracts.settings import Settings
 from serving.app import create_app
 from serving.catalog import load_catalog
 from serving.settings import ServingSettings
 from tests.serving.conftest import wait_until
+from tests.serving.embedded import embed
+from tests.training.embedding.registered import register_untrained
 from tests.training.simulated import FIRST_DAY, simulated_store, simulated_world
 from training.champion import load_champion
 from training.drift import drift
+from training.embedding.config import NAME as EMBEDDING
 from training.history import publish_history
 from training.intents import INTENTS
 from training.models import MODELS
@@ -58,14 +62,22 @@ QUICK: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+# What is fed an embedding has a golden row more: of another version.
+FED = {"call_within_day", "payment_fraud", "next_intent", "customer_value"}
+GOLDEN = {model: 34 if model in FED else 33 for model in QUICK}
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, valkey_of_module: str) -> Settings:
-    """Three hundred customers, whose models are all champions."""
+    """Three hundred customers, whose models are all champions, with an embedding that is another
+    for another customer and means nothing."""
     home = tmp_path_factory.mktemp("served")
     settings = replace(
         simulated_store(home, simulated_world(300, DAYS, seed=5, **FRAUDS)), redis=valkey_of_module
     )
     client = mlflow.MlflowClient(settings.mlflow_url)
+    client.create_experiment(EMBEDDING, artifact_location=str(home / "artifacts" / EMBEDDING))
+    assert register_untrained(settings, 1) == 1
     for model, changes in QUICK.items():
         client.create_experiment(model, artifact_location=str(home / "artifacts" / model))
         quick = {"bootstrap_resamples": 50, "threads": 1}
@@ -99,7 +111,8 @@ def test_every_model_is_among_them() -> None:
 @pytest.mark.parametrize("model", sorted(QUICK))
 def test_it_answers_in_its_own_way(model: str, world: Settings, api: TestClient[Any]) -> None:
     served = {each["name"]: each for each in api.get("/v1/models").json()["models"]}
-    assert served[model]["golden_rows"] == 33, "verified"
+    assert served[model]["golden_rows"] == GOLDEN[model], "verified"
+    assert served[model]["tags"].get("embedding_version") == ("1" if model in FED else None)
     rows = pl.read_parquet(
         world.batch_table("customer_history") / f"event_date={END:%Y-%m-%d}" / "*.parquet"
     ).sort("sent_daily_ref_minor", descending=True)
@@ -124,6 +137,34 @@ def test_it_answers_in_its_own_way(model: str, world: Settings, api: TestClient[
         assert first["prediction"] == pytest.approx(own, rel=0.7), "about what went before"
         assert nobody["prediction"] < 0.05 * first["prediction"]
         assert first["statuses"]["customer_history:sent_daily_ref_minor"] == "PRESENT"
+
+
+@pytest.mark.parametrize("model", sorted(FED))
+def test_it_is_fed_its_own_embedding_version_alone(
+    model: str, world: Settings, api: TestClient[Any]
+) -> None:
+    """Customers of whom nothing but a vector is known."""
+    rng = np.random.default_rng(2)
+    directions = {f"v{number}": rng.normal(size=EMBEDDING_WIDTH).tolist() for number in range(40)}
+
+    def answers(names: list[str]) -> list[dict[str, Any]]:
+        found = api.post(f"/v1/predict/{model}", json={"customers": names})
+        assert found.status_code == 200, found.text
+        made: list[dict[str, Any]] = found.json()["predictions"]
+        return made
+
+    (nobody,) = answers(["nobody"])
+    ref = "customer_embedding:embedding"
+    embed(world, directions, version=2)
+    others = answers(list(directions))
+    assert {each["score"] for each in others} == {nobody["score"]}
+    assert {each["statuses"][ref] for each in others} == {"OTHER_VERSION"}
+    embed(world, directions, version=1)
+    own = answers(list(directions))
+    assert {each["statuses"][ref] for each in own} == {"PRESENT"}
+    # The others' few trees found no use for numbers that mean nothing.
+    if model in {"call_within_day", "next_intent"}:
+        assert len({each["score"] for each in own}) > 1, "the vectors are looked at"
 
 
 @pytest.mark.parametrize("model", sorted(QUICK))
@@ -163,7 +204,7 @@ def test_plain_mlflow_scores_the_golden_rows_as_serving_does(model: str, world: 
     uri, golden, rows = golden_of(world, model)
     frame = pl.DataFrame(golden.matrix, rows["columns"], orient="row").to_pandas()
     found = np.asarray(mlflow.pyfunc.load_model(uri).predict(frame))
-    assert len(golden.rows) == 33
+    assert len(golden.rows) == GOLDEN[model]
     np.testing.assert_allclose(found, outputs_of(golden), rtol=1e-9)
     # One row, and a column that is not there.
     one = np.asarray(mlflow.pyfunc.load_model(uri).predict(frame.head(1)))

@@ -1,4 +1,4 @@
-"""Embedding versions in a registry that nobody trained: for models that are fed vectors."""
+"""Embedding versions in a registry that nobody judged: for models that are fed vectors."""
 
 from __future__ import annotations
 
@@ -28,19 +28,24 @@ def untrained_version(number: int = 1) -> EmbeddingVersion:
 def register_untrained(settings: Settings, number: int) -> int:
     """Register it as the champion; its number in the registry."""
     version = untrained_version(number)
+    return register_made(settings, version.files, version.former)
+
+
+def register_made(settings: Settings, files: dict[str, bytes], former: Former) -> int:
+    """Register an encoder as the champion, which nobody has judged; its number in the registry."""
     now = datetime(2025, 6, 2, tzinfo=UTC)
     candidate = EmbeddingCandidate(
-        files=version.files,
-        former=version.former,
+        files=files,
+        former=former,
         metrics={"log_loss": 1.0},
         params={},
         window=(now, now),
-        data_fingerprint=f"made {number}",
+        data_fingerprint="made",
         pictures={},
-        card="Nobody trained it.",
+        card="Nobody judged it.",
     )
     decision = Decision(True, "nobody", "log_loss", 1.0, 1.0, Interval(0.0, 0.0), ("made",))
-    made = register_embedding(settings, candidate, decision, f"made {number}")
+    made = register_embedding(settings, candidate, decision, "made")
     serve(settings, made)
     return made
 
