@@ -6,6 +6,7 @@ import json
 import math
 import os
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _SHOWN = 5
+_LATEST = 50  # whose like are asked for; those of the one with most events are shown
 _INDEXED_WITHIN = timedelta(seconds=60)
 _POLL_S = 0.2
 
@@ -55,8 +57,8 @@ class DemoResult:
     """What the demo did; its last line, as JSON.
 
     Attributes:
-        similar: the API's answer, and how many of the nearest have the customer's planted persona;
-            None where no embeddings were promoted.
+        similar: the API's answer for one customer, and of many customers' nearest the share that
+            has the customer's planted persona; None where no embeddings were promoted.
         map: the file with the map of customers; None where no embeddings were trained.
     """
 
@@ -72,38 +74,45 @@ class DemoResult:
 
 @dataclass(frozen=True)
 class _Like:
-    """The customers nearest to one: the API's answer, and what was planted in whom."""
+    """Customers' nearest: the API's answers, and what was planted in whom."""
 
-    answer: dict[str, Any]
+    answers: list[dict[str, Any]]
     personas: dict[str, str]
 
     @property
-    def own(self) -> str:
-        """The persona of the one."""
-        return self.personas[self.answer["customer"]]
+    def same_persona(self) -> float:
+        """The share of all the nearest that were planted as the one they are near to."""
+        pairs = [(each["customer"], row["customer"]) for each in self.answers
+                 for row in each["similar"]]  # fmt: skip
+        return sum(self.personas[one] == self.personas[other] for one, other in pairs) / len(pairs)
 
     @property
-    def same_persona(self) -> int:
-        """How many of the others have it."""
-        return sum(self.personas.get(row["customer"]) == self.own for row in self.answer["similar"])
+    def by_chance(self) -> float:
+        """The same share, were the nearest drawn from all customers."""
+        counts = Counter(self.personas.values())
+        own = [counts[self.personas[each["customer"]]] for each in self.answers]
+        return sum(own) / len(own) / len(self.personas)
 
     def table(self) -> Table:
-        """For people; below it, how many would have that persona by chance."""
-        table = similar_table(self.answer, self.personas)
-        everybody = list(self.personas.values())
+        """The first answer for people; below it, what holds for all."""
+        table = similar_table(self.answers[0], self.personas)
+        one = self.answers[0]["customer"]
         table.caption = (
-            f"{self.answer['customer']} was planted as {self.own},"
-            f" as {self.same_persona} of these {len(self.answer['similar'])} were;"
-            f" of all customers {everybody.count(self.own) / len(everybody):.0%} were"
+            f"{one} was planted as {self.personas[one]}. Of the nearest of {len(self.answers)}"
+            f" customers {self.same_persona:.0%} were planted alike, by chance {self.by_chance:.0%}"
         )
         return table
 
     def as_json(self) -> dict[str, Any]:
         """For the demo's last line."""
-        rows = [
-            {**row, "similarity": round(row["similarity"], 3)} for row in self.answer["similar"]
-        ]
-        return {**self.answer, "similar": rows, "same_persona": self.same_persona}
+        first = self.answers[0]
+        rows = [{**row, "similarity": round(row["similarity"], 3)} for row in first["similar"]]
+        return {
+            **first,
+            "similar": rows,
+            "same_persona": round(self.same_persona, 3),
+            "same_persona_by_chance": round(self.by_chance, 3),
+        }
 
 
 def run_demo(options: DemoOptions, now: datetime | None = None) -> None:
@@ -138,12 +147,12 @@ def run_demo(options: DemoOptions, now: datetime | None = None) -> None:
         embeddings = train_with_embeddings(reporter, stack)
         wait_for_servers(reporter, stack, API)
         wait_for_model(reporter, stack)
-        asked = latest_customers(simulation.events, _SHOWN)
-        answer = ask(stack.settings.api_url, MODEL, asked)
+        latest = latest_customers(simulation.events, _LATEST)
+        answer = ask(stack.settings.api_url, MODEL, latest[:_SHOWN])
         like = None
         if embeddings["promoted"]:
-            asked = by_events(simulation.events, asked)
-            like = _like(reporter, stack, asked, simulation.truth.customers)
+            latest = by_events(simulation.events, latest)
+            like = _like(reporter, stack, latest, simulation.truth.customers)
         models = champions(stack.settings)
         customers = online_customers(stack.settings)
         with reporter.step("Ending the servers"):
@@ -193,7 +202,7 @@ def _like(
     customers: list[str],
     people: pl.DataFrame,
 ) -> _Like:
-    """The nearest to the first of these customers who has a vector.
+    """The nearest to each of these customers who has a vector.
 
     Raises:
         PredictionError: none has one, or the API has no index of nearest customers in time.
@@ -202,12 +211,15 @@ def _like(
     personas = dict(people.select("customer_id", "persona").iter_rows())
     with reporter.step("Asking for similar customers") as step:
         while True:
+            answers = []
             for customer in customers:
                 try:
-                    return _Like(nearest(stack.settings.api_url, customer), personas)
-                except PredictionError:  # the index is being built, or this one has no vector
-                    if time.monotonic() > deadline_s:
+                    answers.append(nearest(stack.settings.api_url, customer))
+                except PredictionError:  # this one has no vector, or the index is being built
+                    if not answers and time.monotonic() > deadline_s:
                         raise
+            if answers:
+                return _Like(answers, personas)
             step.advance(0)
             time.sleep(_POLL_S)
 

@@ -71,6 +71,8 @@ def test_the_demo_prints_what_it_did_and_leaves_nothing_running(tmp_path: Path) 
     assert len(near) == 10
     assert near == sorted(near, reverse=True)
     assert all(row["segment"] in {"brief", "usual", "long"} for row in similar["similar"])
+    # Nobody told the encoders about personas.
+    assert similar["same_persona"] > similar["same_persona_by_chance"] > 0.1
     assert result["map"] == str(home / "customers.png")
     assert (home / "customers.png").read_bytes().startswith(b"\x89PNG")
     assert "nearest to" in done.stdout

@@ -74,7 +74,9 @@ class Placed:
         figure.legend(loc="outside lower center", ncols=5, frameon=False, markerscale=3)
         image = io.BytesIO()
         # Without the version of matplotlib, the same map draws the same bytes.
-        figure.savefig(image, format="png", dpi=100, metadata={"Software": None})
+        figure.savefig(
+            image, format="png", dpi=90, metadata={"Software": None}, pil_kwargs={"optimize": True}
+        )
         return image.getvalue()
 
 
