@@ -19,6 +19,12 @@ def model_card(candidate: Candidate, decision: Decision) -> str:
     """The card in Markdown."""
     start, end = candidate.window
     inputs = candidate.inputs
+    embedded = (
+        f" Customers' vectors are of embedding version {inputs.embedding_version}; of any other, "
+        "rows count as without one."
+        if inputs.embedding_version is not None
+        else ""
+    )
     sections = [
         f"# {candidate.name}",
         joined(candidate.card) or f"Predicts `{candidate.target}`.",
@@ -29,7 +35,7 @@ def model_card(candidate: Candidate, decision: Decision) -> str:
         f"Events from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, fingerprint "
         f"`{candidate.data_fingerprint}`; point-in-time features of the service "
         f"`{inputs.feature_service}` ({len(inputs.inputs)} inputs, schema "
-        f"`{inputs.fingerprint}`).",
+        f"`{inputs.fingerprint}`).{embedded}",
         "## Figures (test part: the latest examples)",
         table(
             pl.DataFrame(

@@ -32,6 +32,7 @@ from training.embedding.dependents import outdated
 from training.embedding.versions import load_embedding
 from training.judging import judge
 from training.leakage import check_leakage
+from training.model_files import CARD_FILE
 from training.parity import FEATURE_LOG, compare
 from training.registry import register, tags_of
 from training.retraining import identity, retrain
@@ -117,6 +118,7 @@ def test_its_inputs_and_tag_say_which_version(settings: Settings, world: World) 
     folder = downloaded(settings, world.version)
     inputs = ModelInputs.from_json((folder / INPUTS_FILE).read_bytes())
     assert inputs.embedding_version == FIRST
+    assert f"of embedding version {FIRST};" in (folder / CARD_FILE).read_text()
     assert [item.ref for item in inputs.inputs][-2:] == [
         "customer_embedding:embedding", "customer_embedding:embedding_version"
     ]  # fmt: skip
