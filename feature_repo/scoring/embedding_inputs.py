@@ -25,6 +25,8 @@ UNKNOWN, MISSING, FIRST_NAME = 0, 1, 2
 EVENT_NUMBERS = 4
 SESSION_NUMBERS = 4
 TIME_NUMBERS = 18
+# Which of them are hours of the day.
+HOUR_COLUMNS = slice(4, 10)
 SNAPSHOT_NUMBERS = 5
 # What is standardised; each has a mean and a spread in the codebook.
 MOMENTS = ("dwell", "amount", "events", "duration", "gap", "age", "sessions", "balance", "pause")

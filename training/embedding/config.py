@@ -21,9 +21,12 @@ class EmbeddingConfig:
             nothing along a cosine.
         batch_sessions: sessions of a step, about.
         chunk_sessions: gradients reach back so many sessions of a customer; states, for ever.
+        dropout: share of what is joined that is left out at random, and of the layer that joins.
         intent_weight, own_weight, hour_weight, gap_weight, amount_weight: of the losses: the next
             session's intent, the session's own (told from its vector alone), the next session's
             hour, how long until it, and its largest amount.
+        happened_weight, numbers_weight: of both parts of `Contents`.
+        swap_weight: of telling customers' own sessions from `Swaps`; `swap_share`: of sessions.
         warm_epochs, warm_learning_rate: where training starts from a former version.
         anchor_weight: of 1 - cosine to the former version's vectors.
         seed: of everything random.
@@ -45,11 +48,16 @@ class EmbeddingConfig:
     chunk_sessions: int
     learning_rate: float
     weight_decay: float
+    dropout: float
     intent_weight: float
     own_weight: float
     hour_weight: float
     gap_weight: float
     amount_weight: float
+    happened_weight: float
+    numbers_weight: float
+    swap_weight: float
+    swap_share: float
     warm_epochs: int
     warm_learning_rate: float
     anchor_weight: float
@@ -61,6 +69,8 @@ class EmbeddingConfig:
         counts = (self.epochs, self.batch_sessions, self.chunk_sessions, self.threads)
         if min(*widths, *counts, self.least_seen, len(self.decays_days)) < 1 or self.snapshot < 0:
             raise ValueError("widths, epochs, sessions, threads, decays of 1 or more")
+        if not (0 <= self.dropout < 1 and 0 <= self.swap_share <= 1):
+            raise ValueError("dropout from 0 to below 1, a share of swaps from 0 to 1")
         if not min(self.learning_rate, self.warm_learning_rate, *self.decays_days) > 0:
             raise ValueError("learning rates and decays above 0")
 

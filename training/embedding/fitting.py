@@ -2,7 +2,8 @@
 
 Under torchrun every process reads the same sequences, deals the same batches, and takes its share
 of each batch's customers; sums of losses are divided by what the whole batch holds, so that the
-gradients of all processes together are those of one. The curve is equal but for the last bits.
+gradients of all processes together are those of one. The curve is equal but for what is random:
+what drops out, and which sessions of a process' share are swapped.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from training.embedding.former import Former, carried_over
 from training.embedding.learner import Counts, Learner
 from training.embedding.network import State
 from training.embedding.onnx_files import encoder_files
-from training.embedding.prepared import Prepared, Targets, prepare, targets_of
+from training.embedding.prepared import Prepared, prepare
 from training.embedding.sequences import Sequences
 from training.embedding.shape import Shape
+from training.embedding.targets import Targets, targets_of
 from training.streamed_network import threads
 
 Report = Callable[[str], None]
@@ -104,7 +106,7 @@ def fit(
     )
     shape = config.shape(book)
     prepared = prepare(book, known)
-    targets = targets_of(book, known, prepared.hour, known_us)
+    targets = targets_of(book, known, prepared, known_us)
     with torch.random.fork_rng(devices=[]), threads(config.threads):
         torch.manual_seed(config.seed)
         learner = Learner(shape, config)
@@ -118,6 +120,7 @@ def fit(
             )
             anchor = vectors_of(learner, prepared, config)
         curve = _epochs(learner, _Task(prepared, targets, anchor), config, report)
+        learner.eval()
     weights = {name: part.numpy() for name, part in learner.encoders.state_dict().items()}
     files = encoder_files(weights, shape, book)
     return Fitted(book, shape, learner, files, curve)
@@ -127,12 +130,14 @@ def vectors_of(learner: Learner, prepared: Prepared, config: EmbeddingConfig) ->
     """The vector after each session: (sessions, 64)."""
     found = np.empty((len(prepared.events) - 1, EMBEDDING_WIDTH), dtype=np.float32)
     counts = np.diff(prepared.customers)
+    learner.eval()
     with torch.inference_mode(), threads(config.threads):
         for customers in dealt(counts, _STATE_SESSIONS_AT_ONCE, config.chunk_sessions):
             state: State | None = None
             for batch, going in chunks(prepared, customers, config.chunk_sessions):
-                vector, _, state = learner.encoders(batch, _of(state, going))
-                found[batch.rows] = vector.numpy()
+                passed = learner.encoders(batch, _of(state, going))
+                state = passed.state
+                found[batch.rows] = passed.vector.numpy()
     return found
 
 
@@ -145,6 +150,7 @@ def _epochs(
     counts = np.diff(prepared.customers)
     epochs = config.epochs if anchor is None else config.warm_epochs
     rate = config.learning_rate if anchor is None else config.warm_learning_rate
+    learner.train()
     shared: nn.Module = learner
     if world > 1:
         shared = nn.parallel.DistributedDataParallel(learner)

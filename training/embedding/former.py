@@ -19,6 +19,8 @@ from feature_repo.scoring.embedding_inputs import FIRST_NAME, Codebook
 from feature_repo.scoring.embedding_sessions import Floats
 from training.embedding.shape import Shape
 
+# A layer that older layouts do not have.
+_NEWEST = "encoders.session_past.weight"
 _TABLES = {
     "encoders.type_now.weight": "types",
     "encoders.type_before.weight": "types",
@@ -54,6 +56,11 @@ def carried_over(former: Former, book: Codebook, shape: Shape) -> dict[str, npt.
                 "keep the shape, or start from nothing",
             )  # fmt: skip
     weights = dict(former.weights)
+    if _NEWEST not in weights:
+        raise ModelError(
+            "weights", "of an older layout", f"a network with {_NEWEST}",
+            "start from nothing: remove the alias champion of customer_embedding",
+        )  # fmt: skip
     for name, names in _TABLES.items():
         table = former.weights[name]
         old: Sequence[str] = getattr(former.book, names)

@@ -14,8 +14,10 @@ from feature_repo.scoring.embedding_sessions import Ints, segments
 from training.embedding.batches import Batch
 from training.embedding.config import EmbeddingConfig
 from training.embedding.network import Encoders, Heads, State
-from training.embedding.prepared import HOURS, Prepared, Targets
+from training.embedding.prepared import Prepared
 from training.embedding.shape import Shape
+from training.embedding.swaps import draw_swaps
+from training.embedding.targets import HOURS, Targets
 from training.intents import INTENTS
 
 
@@ -44,7 +46,7 @@ class Learner(nn.Module):
     def __init__(self, shape: Shape, config: EmbeddingConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoders = Encoders(shape)
+        self.encoders = Encoders(shape, config.dropout)
         self.heads = Heads(shape, len(INTENTS), HOURS)
 
     def forward(
@@ -62,7 +64,15 @@ class Learner(nn.Module):
             anchor: (all sessions, 64) vectors of a former version to be held to.
         """
         config, heads, rows = self.config, self.heads, batch.rows
-        vector, session, state = self.encoders(batch, state)
+        # None at a share of 0, but drawn: every weight takes part in every batch, as training on
+        # several processes asks.
+        swaps = draw_swaps(
+            batch.corridor.numpy(),
+            targets.own[rows],
+            batch.slot.numpy() % batch.customers,
+            config.swap_share,
+        )
+        vector, session, state, swapped = self.encoders(batch, state, swaps)
         tensor = torch.from_numpy
         following = targets.intent[rows]
         there = tensor(np.flatnonzero(following >= 0))
@@ -80,6 +90,16 @@ class Learner(nn.Module):
             + config.gap_weight * gap
             + config.amount_weight * amount / counts.amount
         )
+        contents = targets.contents
+        happened = functional.binary_cross_entropy_with_logits(
+            heads.happened(vector), tensor(contents.happened[rows])
+        )
+        numbers = functional.mse_loss(heads.numbers(vector), tensor(contents.numbers[rows]))
+        # Means of the chunk: it takes part by its share of the batch's sessions.
+        part = len(rows) / counts.sessions
+        loss = loss + part * (config.happened_weight * happened + config.numbers_weight * numbers)
+        strange = _strangeness(heads.swapped(vector[swaps.here]), heads.swapped(swapped))
+        loss = loss + part * config.swap_weight * strange
         if anchor is not None:
             cosine = (vector * tensor(anchor[rows])).sum(1)
             loss = loss + config.anchor_weight * (1 - cosine).sum() / counts.sessions
@@ -88,6 +108,12 @@ class Learner(nn.Module):
 
 def _entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return functional.cross_entropy(logits, target, reduction="sum")
+
+
+def _strangeness(own: torch.Tensor, swapped: torch.Tensor) -> torch.Tensor:
+    """The mean loss of telling customers' own sessions from swapped ones: (pairs, 1) logits."""
+    losses = functional.softplus(own) + functional.softplus(-swapped)
+    return losses.sum() / (2 * max(len(own), 1))
 
 
 def _square(found: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -4,8 +4,8 @@
   before it was: a convolution of width two, over all sessions of a batch at once, without padding.
 - A customer is a gated recurrence (GRU) over session vectors and when they were, beside means of
   what sessions were that decay over days, weeks, and not at all; and a GRU over the financial
-  snapshots, a sequence of its own. One layer joins them; the vector is its linear image, of length
-  1.
+  snapshots, a sequence of its own. One layer joins them with the session that has just ended; the
+  vector is its linear image and that session's, of length 1.
 - Heads tell from the vector what comes next. They are for training alone.
 
 torch is imported with this module; import it where torch is needed, not above.
@@ -22,13 +22,16 @@ from torch.nn import functional
 from feature_repo.contracts.embeddings import EMBEDDING_WIDTH
 from feature_repo.scoring.embedding_inputs import (
     EVENT_NUMBERS,
+    HOUR_COLUMNS,
     SESSION_NUMBERS,
     SNAPSHOT_NUMBERS,
     TIME_NUMBERS,
     UNKNOWN,
 )
 from training.embedding.batches import Batch
+from training.embedding.contents import widths
 from training.embedding.shape import Shape
+from training.embedding.swaps import Swaps
 
 
 class State(NamedTuple):
@@ -48,14 +51,40 @@ class State(NamedTuple):
         return State(*(part.detach() for part in self))
 
 
+class Passed(NamedTuple):
+    """What a batch of s sessions of b customers gives.
+
+    `vector` (s, 64) after each session, `session` (s, session width) vectors, `state` (b) at the
+    end, `swapped` (pairs, 64) the vectors had another session been the last one.
+    """
+
+    vector: torch.Tensor
+    session: torch.Tensor
+    state: State
+    swapped: torch.Tensor | None = None
+
+
+class _Joint(NamedTuple):
+    """What one layer joins, of n sessions as they end."""
+
+    recurrent: torch.Tensor
+    means: torch.Tensor
+    totals: torch.Tensor
+    given: torch.Tensor
+    session: torch.Tensor
+    snapshot: torch.Tensor
+    times: torch.Tensor
+
+
 class Encoders(nn.Module):
     """Both encoders; `forward` runs them over a batch."""
 
     decays: torch.Tensor
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, dropout: float = 0.0) -> None:
         super().__init__()
         self.shape = shape
+        self.dropout = dropout
         self.type_now, self.type_before = (_table(shape.types, shape.event) for _ in range(2))
         self.page_now, self.page_before = (_table(shape.pages, shape.event) for _ in range(2))
         self.event_numbers = nn.Linear(EVENT_NUMBERS, shape.event)
@@ -68,9 +97,9 @@ class Encoders(nn.Module):
         self.recurrence = nn.GRU(told, shape.recurrent)
         if shape.snapshot:
             self.snapshots = nn.GRU(SNAPSHOT_NUMBERS, shape.snapshot)
-        joined = shape.recurrent + shape.means + shape.snapshot + TIME_NUMBERS
-        self.joined_in = nn.Linear(joined, shape.joined)
+        self.joined_in = nn.Linear(shape.joint + TIME_NUMBERS, shape.joined)
         self.joined_out = nn.Linear(shape.joined, EMBEDDING_WIDTH)
+        self.session_past = nn.Linear(shape.session, EMBEDDING_WIDTH, bias=False)
         self.register_buffer("decays", torch.tensor(shape.decays_days, dtype=torch.float32))
 
     def sessions(self, batch: Batch) -> torch.Tensor:
@@ -102,9 +131,9 @@ class Encoders(nn.Module):
         )
 
     def forward(
-        self, batch: Batch, state: State | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor, State]:
-        """Vectors after each session (sessions, 64), session vectors, and the states at the end."""
+        self, batch: Batch, state: State | None = None, swaps: Swaps | None = None
+    ) -> Passed:
+        """Vectors after each session, from the states of `batch.customers` on."""
         state = self.start(batch.customers) if state is None else state
         session = self.sessions(batch)
         told = torch.cat([session, batch.times], dim=1)
@@ -113,23 +142,49 @@ class Encoders(nn.Module):
         padded = told.new_zeros(long * wide, told.shape[1]).index_copy(0, batch.slot, told)
         ran, _ = self.recurrence(padded.view(long, wide, -1), state.recurrent[None])
         recurrent = ran.flatten(0, 1)[batch.slot]
-        means, mean_state, weight_state = self._means(told, batch, state)
-        parts = [recurrent, means]
-        snapshot_state = state.snapshot
+        given = torch.tanh(self.mean_in(told))
+        means, totals = self._means(given, batch, state)
+        shots, snapshot_state = told.new_zeros(len(told), 0), state.snapshot
         if self.shape.snapshot:
             shots, snapshot_state = self._snapshots(batch, state.snapshot)
-            parts.append(shots)
-        joined = functional.relu(self.joined_in(torch.cat([*parts, batch.times], dim=1)))
-        vector = functional.normalize(self.joined_out(joined), dim=1)
-        last = State(recurrent[batch.last], mean_state, weight_state, snapshot_state)
-        return vector, session, last
+        joint = _Joint(recurrent, means.flatten(1), totals, given, session, shots, batch.times)
+        last = batch.last
+        after = State(recurrent[last], means[last], totals[last], snapshot_state)
+        swapped = None
+        if swaps is not None:
+            before = torch.cat([state.recurrent[None], ran[:-1]]).flatten(0, 1)[batch.slot]
+            swapped = self._vectors(self._swapped(joint, before, swaps))
+        return Passed(self._vectors(joint), session, after, swapped)
+
+    def _vectors(self, joint: _Joint) -> torch.Tensor:
+        parts = joint._replace(totals=joint.totals.log())
+        told = functional.dropout(torch.cat(parts, dim=1), self.dropout, self.training)
+        joined = functional.relu(self.joined_in(told))
+        joined = functional.dropout(joined, self.dropout, self.training)
+        raw = self.joined_out(joined) + self.session_past(joint.session)
+        return functional.normalize(raw, dim=1)
+
+    def _swapped(self, joint: _Joint, before: torch.Tensor, swaps: Swaps) -> _Joint:
+        """Had another session come instead, at that one's hour; `before` are recurrent states."""
+        here, other = swaps
+        kept = _Joint(*(part[here] for part in joint))
+        session, times = joint.session[other], kept.times.clone()
+        times[:, HOUR_COLUMNS] = joint.times[other][:, HOUR_COLUMNS]
+        told = torch.cat([session, times], dim=1)
+        recurrent = torch.gru_cell(told, before[here], *self.recurrence.all_weights[0])
+        given = torch.tanh(self.mean_in(told))
+        # A session weighs 1 in its own mean.
+        moved = (given - kept.given)[:, None] / kept.totals[..., None]
+        return _Joint(
+            recurrent, kept.means + moved.flatten(1), kept.totals, given, session, kept.snapshot,
+            times,
+        )  # fmt: skip
 
     def _means(
-        self, told: torch.Tensor, batch: Batch, state: State
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Decayed means after each session (sessions, decays * mean), and at the end."""
+        self, given: torch.Tensor, batch: Batch, state: State
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Decayed means after each session (sessions, decays, mean), and the sums of weights."""
         long, wide = batch.longest, batch.customers
-        given = torch.tanh(self.mean_in(told))
         width = given.shape[1]
         rows = given.new_zeros(long * wide, width).index_copy(0, batch.slot, given)
         rows = rows.view(long, wide, width).transpose(0, 1)
@@ -145,9 +200,7 @@ class Encoders(nn.Module):
         sums = weight @ rows[:, None] + carried[..., None] * state.means[:, :, None]
         # (customers, decays, longest, mean) -> a row a session
         means = (sums / total[..., None]).permute(2, 0, 1, 3).flatten(0, 1)
-        means = means[batch.slot]
-        totals = total.permute(2, 0, 1).flatten(0, 1)[batch.slot]
-        return means.flatten(1), means[batch.last], totals[batch.last]
+        return means[batch.slot], total.permute(2, 0, 1).flatten(0, 1)[batch.slot]
 
     def _snapshots(self, batch: Batch, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The snapshots' state at the end of each session, and at the end of all."""
@@ -174,6 +227,10 @@ class Heads(nn.Module):
         self.gap = nn.Linear(EMBEDDING_WIDTH, 1)
         self.amount = nn.Linear(EMBEDDING_WIDTH, 1)
         self.own = nn.Linear(shape.session, intents)
+        happened, numbers = widths(shape.types)
+        self.happened = nn.Linear(EMBEDDING_WIDTH, happened)
+        self.numbers = nn.Linear(EMBEDDING_WIDTH, numbers)
+        self.swapped = nn.Linear(EMBEDDING_WIDTH, 1)
 
 
 def _table(rows: int, width: int) -> nn.Embedding:

@@ -175,8 +175,11 @@ def _customer(weights: Weights, shape: Shape) -> bytes:
         means.append(graph.node("Add", before, moved))
     parts = [recurrent, *means]
     shots = [made.columns("state", third, last)] if shape.snapshot else []
-    joined = graph.node("Relu", made.linear(made.joined(*parts, *shots, "times"), "joined_in"))
-    raw = made.linear(joined, "joined_out")
+    often = graph.node("Log", weight)
+    joint = made.joined(*parts, often, given, "session", *shots, "times")
+    joined = graph.node("Relu", made.linear(joint, "joined_in"))
+    past = graph.node("Gemm", "session", made.tensor("session_past.weight"), transB=1)
+    raw = graph.node("Add", made.linear(joined, "joined_out"), past)
     length = graph.node("ReduceL2", raw, axes=[1], keepdims=1)
     least = graph.node("Max", length, graph.constant(_LEAST_LENGTH))
     made.joined(*parts, weight, *shots, out="next")

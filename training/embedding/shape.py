@@ -41,6 +41,11 @@ class Shape:
         return self.mean * len(self.decays_days)
 
     @property
+    def joint(self) -> int:
+        """What one layer joins, beside the times: the hidden state, and the session that ended."""
+        return self.hidden + self.mean + self.session
+
+    @property
     def hidden(self) -> int:
         """Numbers of a customer's hidden state: gated state, means, their weights, snapshots."""
         return self.recurrent + self.means + len(self.decays_days) + self.snapshot

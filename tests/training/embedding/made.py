@@ -52,13 +52,12 @@ def untrained_weights(seed: int = 1) -> dict[str, npt.NDArray[np.float32]]:
     """Random weights, by the names that torch gives them."""
     rng, size = np.random.default_rng(seed), shape()
     told = size.session + TIME_NUMBERS
-    joined = size.recurrent + size.means + size.snapshot + TIME_NUMBERS
     layers = {
         "event_numbers": (size.event, EVENT_NUMBERS),
         "session_in": (2 * size.session, size.event + SESSION_NUMBERS + size.corridor),
         "session_out": (size.session, 2 * size.session),
         "mean_in": (size.mean, told),
-        "joined_in": (size.joined, joined),
+        "joined_in": (size.joined, size.joint + TIME_NUMBERS),
         "joined_out": (EMBEDDING_WIDTH, size.joined),
     }
     shapes: dict[str, tuple[int, ...]] = {
@@ -68,6 +67,7 @@ def untrained_weights(seed: int = 1) -> dict[str, npt.NDArray[np.float32]]:
         "page_before.weight": (size.pages, size.event),
         "corridor.weight": (size.corridors, size.corridor),
     }
+    shapes["session_past.weight"] = (EMBEDDING_WIDTH, size.session)
     for name, (out, into) in layers.items():
         shapes |= {f"{name}.weight": (out, into), f"{name}.bias": (out,)}
     for name, into, width in (

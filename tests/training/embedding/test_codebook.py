@@ -11,8 +11,9 @@ from feature_repo.contracts.settings import Settings
 from feature_repo.scoring.embedding_inputs import MOMENTS, UNKNOWN, session_inputs
 from tests.training.simulated import FIRST_DAY
 from training.embedding.codebook import learn_codebook
-from training.embedding.prepared import prepare, targets_of
+from training.embedding.prepared import prepare
 from training.embedding.sequences import Sequences, archived_sequences, instant_us
+from training.embedding.targets import targets_of
 
 CUT = instant_us(FIRST_DAY + timedelta(days=12))
 
@@ -61,8 +62,7 @@ def test_from_a_former_one_names_keep_their_codes(sequences: Sequences) -> None:
 
 def test_what_was_not_over_is_no_target(sequences: Sequences) -> None:
     book = learn_codebook(sequences, least_seen=1, most_pages=126)
-    hour = prepare(book, sequences).hour
-    targets = targets_of(book, sequences, hour, CUT)
+    targets = targets_of(book, sequences, prepare(book, sequences), CUT)
     following = np.flatnonzero(targets.intent >= 0)
     assert (sequences.over_us[following + 1] <= CUT).all()
     assert (sequences.customer[following] == sequences.customer[following + 1]).all()

@@ -21,7 +21,8 @@ pytest.importorskip("torch", reason="networks are trained with the extra `torch`
 
 from training.embedding.fitting import Fitted, fit, vectors_of
 from training.embedding.former import carried_over, cosines
-from training.embedding.prepared import prepare, targets_of
+from training.embedding.prepared import prepare
+from training.embedding.targets import targets_of
 
 QUICK = load_config(
     EmbeddingConfig,
@@ -61,7 +62,7 @@ def test_it_learns_what_comes_next(fitted: Fitted, sequences: Sequences) -> None
     assert losses[-1] < 1.75 < losses[0], "of seven classes; ln 7 is 1.95"
     known = sequences.until(EARLY)
     prepared = prepare(fitted.book, sequences)
-    targets = targets_of(fitted.book, sequences, prepared.hour, LATE)
+    targets = targets_of(fitted.book, sequences, prepared, LATE)
     following = np.flatnonzero((sequences.sessions.end_us >= EARLY) & (targets.intent >= 0))
     vectors = vectors_of(fitted.learner, prepared, QUICK)[following]
     weight = fitted.learner.heads.intent.weight.detach().numpy()
