@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="networks are trained with the extra `torch`")
+pytest.importorskip("torch", reason="networks are trained with the extra `torch`")
+
+import torch
 
 from training.embedding.contents import contents_of, widths
 from training.embedding.prepared import Prepared
