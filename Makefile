@@ -46,7 +46,7 @@ format: $(STAMP) ## Format and fix what ruff can
 bench: $(STAMP) ## The benchmarks; each prints one JSON object as its last line
 	@for name in simulator engine pipeline freshness backfill recovery kill differential replay globo \
 	  online_store serving "serving --soak" weibull pit retraining card_fraud durations models \
-	  nearest embeddings; do \
+	  nearest embeddings embedding_clicks embedding_value embedding_inputs; do \
 	  echo "== tests.benchmarks.$$name"; $(BIN)/python -m tests.benchmarks.$$name --json || exit 1; done
 
 lock: ## Resolve pyproject.toml into requirements.lock (needs uv on the PATH)
