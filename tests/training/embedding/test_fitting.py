@@ -146,6 +146,9 @@ def test_new_names_begin_as_unknown_ones(fitted: Fitted) -> None:
     np.testing.assert_array_equal(table[-1], before[0])
     with pytest.raises(ModelError, match="recurrent is 48"):
         carried_over(former, book, replace(QUICK, recurrent=48).shape(book))
+    del former.weights["encoders.session_past.weight"]
+    with pytest.raises(ModelError, match="of an older layout"):
+        carried_over(former, book, QUICK.shape(book))
 
 
 def test_without_the_financial_stream(sequences: Sequences) -> None:
