@@ -24,17 +24,10 @@ from training.embedding.__main__ import main
 pytest.importorskip("torch", reason="networks are trained with the extra `torch`")
 
 END = FIRST_DAY + timedelta(days=8)
-# Chunks shorter than some customers: gradients of several chunks meet once. Nothing random, which
-# each process would draw for itself.
-CHANGES = (
-    "dropout=0",
-    "swap_share=0",
-    "epochs=2",
-    "batch_sessions=512",
-    "chunk_sessions=4",
-    "recurrent=16",
-    "joined=24",
-)
+# Chunks shorter than some customers: gradients of several chunks meet once.
+SMALL = ("epochs=2", "batch_sessions=512", "chunk_sessions=4", "recurrent=16", "joined=24")
+# Nothing random, which each process draws for itself.
+CHANGES = (*SMALL, "dropout=0", "swap_share=0")
 # Starting interpreters with torch takes seconds, and Ray's ten more; ten times as long beside other
 # work.
 WITHIN = timedelta(minutes=4)
@@ -46,10 +39,12 @@ TORCHRUN = (
 )
 
 
-def trained(settings: Settings, out: Path, *command: str) -> dict[str, Any]:
+def trained(
+    settings: Settings, out: Path, *command: str, changes: tuple[str, ...] = CHANGES
+) -> dict[str, Any]:
     """The curve of a run; torchrun and Ray find free ports themselves."""
     arguments = ["--out", str(out), "--end", END.isoformat()]
-    for change in CHANGES:
+    for change in changes:
         arguments += ["--set", change]
     subprocess.run(
         [sys.executable, *command, *arguments],
@@ -98,6 +93,16 @@ def test_two_processes_learn_what_one_does(
     vectors = [Encoder.load(at).update(None, made_session())[1] for at in (folder, tmp_path)]
     np.testing.assert_allclose(vectors[0], vectors[1], atol=0.01)
     assert set(Path(tempfile.gettempdir()).glob("daima-ray-*")) == left
+
+
+def test_what_each_process_draws_at_random_leaves_the_curve_as_it_is(
+    small_world: Settings, tmp_path: Path
+) -> None:
+    one = trained(small_world, tmp_path / "one", *SCRIPT, changes=SMALL)
+    two = trained(small_world, tmp_path / "two", *TORCHRUN, *SCRIPT, changes=SMALL)
+    for first, second in zip(one["epochs"], two["epochs"], strict=True):
+        assert second["loss"] == pytest.approx(first["loss"], abs=0.01)
+        assert second["intent_loss"] == pytest.approx(first["intent_loss"], abs=0.01)
 
 
 @pytest.mark.skipif(not HAS_RAY, reason="ray is an extra")
